@@ -1,0 +1,72 @@
+package composefsrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
+)
+
+// blame looks for the object that made the content of the stream in the object
+// at wrong, and returns an error that names it; or err, if all of them are what
+// their names say. Without fs-verity nothing else tells which of thousands it
+// was.
+func (r *Repo) blame(ctx context.Context, at fsverity.Digest, err error) error {
+	if !errors.Is(err, ErrDigestMismatch) && !errors.Is(err, splitstream.ErrSize) && !errors.Is(err, splitstream.ErrCorrupt) {
+		return err
+	}
+	if culprit := r.checkContent(ctx, at); culprit != nil {
+		return culprit
+	}
+	s, openErr := r.openStream(ctx, at)
+	if openErr != nil {
+		return err
+	}
+	defer s.Close()
+	for chunks := s.Chunks(); ; {
+		chunk, nextErr := chunks.Next()
+		if nextErr != nil {
+			return err
+		}
+		if chunk.Object.IsZero() {
+			continue
+		}
+		if culprit := r.checkContent(ctx, chunk.Object); culprit != nil {
+			return culprit
+		}
+	}
+}
+
+// checkContent computes an object's fs-verity digest and compares it to its
+// name.
+func (r *Repo) checkContent(ctx context.Context, d fsverity.Digest) error {
+	f, size, err := r.OpenObject(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	computed, err := fsverity.Compute(r.algorithm, contextReader{ctx, f})
+	if err != nil {
+		return fmt.Errorf("object %s: %w", d, bare(err))
+	}
+	if computed != d {
+		return fmt.Errorf("object %s, now of %d bytes, was altered: %w", d, size, ErrVerity)
+	}
+	return nil
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}

@@ -1,0 +1,154 @@
+package composefsrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+
+	"github.com/opencontainers/go-digest"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
+)
+
+// Layer is a layer of an image, or a blob of an artifact.
+type Layer struct {
+	// Descriptor is the manifest's: mostly that of a compressed blob, which the
+	// repository does not have.
+	Descriptor imgspecv1.Descriptor
+	// DiffID is the digest of the uncompressed tar, "" where the layer is a
+	// blob that is kept as it was pulled.
+	DiffID digest.Digest
+	// Verity names the object with the layer's stream.
+	Verity fsverity.Digest
+	// Size is the size in bytes of what OpenLayer gives.
+	Size int64
+}
+
+// Digest returns the digest of what OpenLayer gives: the diff ID of a tar, the
+// descriptor's digest of any other blob.
+func (l Layer) Digest() digest.Digest {
+	if l.DiffID != "" {
+		return l.DiffID
+	}
+	return l.Descriptor.Digest
+}
+
+// layers finds the layers of a manifest.
+func (r *Repo) layers(ctx context.Context, m *imgspecv1.Manifest, config *document, manifestRefs map[string]fsverity.Digest) ([]Layer, error) {
+	refs := maps.Clone(config.refs)
+	maps.Copy(refs, manifestRefs)
+
+	diffIDs := make([]digest.Digest, len(m.Layers)) // an artifact has none
+	if hasDiffIDs(m.Config.MediaType) {
+		var err error
+		if diffIDs, err = parseDiffIDs(config.raw); err != nil {
+			return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
+		}
+		if len(diffIDs) != len(m.Layers) {
+			return nil, fmt.Errorf("%w: the manifest has %d layers, config %s has %d diff IDs", ErrInvalidImage, len(m.Layers), m.Config.Digest, len(diffIDs))
+		}
+	}
+	layers := []Layer{}
+	for i, descriptor := range m.Layers {
+		l, err := r.layer(ctx, Layer{Descriptor: descriptor, DiffID: diffIDs[i]}, refs)
+		if err != nil {
+			return nil, fmt.Errorf("layer %d of %d, %s: %w", i+1, len(m.Layers), Layer{Descriptor: descriptor, DiffID: diffIDs[i]}.Digest(), err)
+		}
+		layers = append(layers, l)
+	}
+	return layers, nil
+}
+
+// layer completes a manifest's layer by its stream, which it judges by its
+// content type: the manifest does not tell whether an importer has unpacked a
+// blob.
+func (r *Repo) layer(ctx context.Context, l Layer, refs map[string]fsverity.Digest) (Layer, error) {
+	// The stream has the diff ID's name, or the blob's where the importer took
+	// the image for an artifact.
+	at, err := r.findLayer(l.Digest(), refs)
+	if errors.Is(err, ErrNotFound) && l.DiffID != "" {
+		if blob, blobErr := r.findLayer(l.Descriptor.Digest, refs); blobErr == nil {
+			at, err = blob, nil
+		}
+	}
+	if err != nil {
+		return Layer{}, err
+	}
+	contentType, err := l.describe(ctx, r, at)
+	if err != nil {
+		return Layer{}, err
+	}
+	switch contentType {
+	case splitstream.Layer:
+	case splitstream.Blob:
+		l.DiffID = ""
+	default:
+		return Layer{}, fmt.Errorf("%w: its stream has content type %s instead of %s or %s", ErrInvalidImage, contentType, splitstream.Layer, splitstream.Blob)
+	}
+	if l.Digest() == l.Descriptor.Digest && l.Size != l.Descriptor.Size {
+		if contentType == splitstream.Layer {
+			err = errors.New("the repository may have the tar of a blob that was compressed, which is of no use without a diff ID to check it by")
+		} else {
+			err = errors.New("it is another blob")
+		}
+		return Layer{}, fmt.Errorf("%w: its stream has %d bytes, the manifest %d: %w", ErrInvalidImage, l.Size, l.Descriptor.Size, err)
+	}
+	return l, nil
+}
+
+// describe sets what the stream in the object at tells of the layer, and
+// returns the stream's content type.
+func (l *Layer) describe(ctx context.Context, r *Repo, at fsverity.Digest) (splitstream.Type, error) {
+	s, err := r.openStream(ctx, at)
+	if err != nil {
+		return splitstream.Type{}, err
+	}
+	defer s.Close()
+	l.Verity, l.Size = at, s.Size()
+	return s.ContentType(), nil
+}
+
+// tarLayer finds a layer of which only the diff ID is known.
+func (r *Repo) tarLayer(ctx context.Context, diffID digest.Digest, refs map[string]fsverity.Digest) (Layer, error) {
+	l := Layer{DiffID: diffID}
+	at, err := r.findLayer(diffID, refs)
+	if err != nil {
+		return Layer{}, err
+	}
+	contentType, err := l.describe(ctx, r, at)
+	if err != nil {
+		return Layer{}, err
+	}
+	if contentType != splitstream.Layer {
+		return Layer{}, fmt.Errorf("%w: its stream has content type %s instead of %s", ErrInvalidImage, contentType, splitstream.Layer)
+	}
+	l.Descriptor = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageLayer, Digest: diffID, Size: l.Size}
+	return l, nil
+}
+
+// findLayer returns the object with a layer's stream: through the references of
+// the manifest and the config, which their own verity covers, else by name.
+func (r *Repo) findLayer(d digest.Digest, refs map[string]fsverity.Digest) (fsverity.Digest, error) {
+	if at, ok := refs[d.String()]; ok {
+		return at, nil
+	}
+	return r.findStream(layerPrefix + d.String())
+}
+
+// OpenLayer returns the i-th layer's content: Layer.Size bytes with the digest
+// Layer.Digest(). The caller closes it. Reading ends with an error, never with
+// io.EOF, where size or digest are not those: it then wraps ErrDigestMismatch,
+// ErrVerity or one of splitstream's, and names the object at fault if one is.
+// Once ctx is done, Read returns its error.
+func (i *Image) OpenLayer(ctx context.Context, n int) (io.ReadCloser, error) {
+	l := i.Layers[n]
+	s, err := i.repo.openStream(ctx, l.Verity)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", l.Digest(), err)
+	}
+	return newVerified(ctx, s, l.Digest(), l.Verity), nil
+}

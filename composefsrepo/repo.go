@@ -1,0 +1,179 @@
+// Package composefsrepo reads composefs repositories: directories that hold
+// files once, by content, as objects, and the images made of them as
+// splitstreams. It finds an Image by its tag or digest and gives its manifest,
+// its config and its layers as they were when the image was pulled, or an
+// error: nothing is returned that was not checked against its digest.
+//
+// Nothing in a repository is trusted. Its files are opened relative to its
+// directory, no symlink is followed, and what they say is checked before
+// anything is allocated by it.
+package composefsrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+)
+
+// Repo is an open repository. Its methods may be called concurrently, Close
+// last.
+type Repo struct {
+	path      string
+	dir       *os.File
+	algorithm fsverity.Algorithm
+	verity    bool // every object must have fs-verity
+}
+
+// Options are optional.
+type Options struct {
+	// Waiting is called, once, when Open has waited for the repository's lock
+	// for a second: somebody is collecting garbage.
+	Waiting func(path string)
+}
+
+// DefaultPath returns the path of the repository that is meant where none is
+// named: /sysroot/composefs for root, ~/.var/lib/composefs for other users.
+func DefaultPath() (string, error) {
+	if os.Getuid() == 0 {
+		return "/sysroot/composefs", nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("finding the default composefs repository: %w", err)
+	}
+	return filepath.Join(home, ".var/lib/composefs"), nil
+}
+
+// Open opens the repository at path and takes a shared lock, which keeps its
+// garbage from being collected until Close. While somebody collects, Open
+// waits, until ctx is done. The caller closes the Repo, after all that it has
+// read from it. The error wraps ErrNotRepository, ErrUnsupported, or one of
+// package fs, among others.
+func Open(ctx context.Context, path string, options *Options) (*Repo, error) {
+	r, err := open(ctx, path, options)
+	if err != nil {
+		return nil, fmt.Errorf("opening composefs repository %q: %w", path, err)
+	}
+	return r, nil
+}
+
+func open(ctx context.Context, path string, options *Options) (_ *Repo, err error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := filepath.EvalSymlinks(absolute)
+	if err != nil {
+		return nil, bare(err)
+	}
+	fd, err := unix.Open(resolved, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%w: not a directory", ErrNotRepository)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Repo{path: resolved, dir: os.NewFile(uintptr(fd), resolved)}
+	defer func() {
+		if err != nil {
+			r.dir.Close()
+		}
+	}()
+	if err := lock(ctx, r.dir, options); err != nil {
+		return nil, err
+	}
+	if err := r.readMeta(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// bare returns what went wrong without the path, which whoever reports it says
+// already.
+func bare(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// Path returns the repository's absolute path, without symlinks.
+func (r *Repo) Path() string { return r.path }
+
+// Algorithm returns the algorithm by which the objects are named.
+func (r *Repo) Algorithm() fsverity.Algorithm { return r.algorithm }
+
+// Close releases the lock.
+func (r *Repo) Close() error { return r.dir.Close() }
+
+// openBeneath opens a file of the repository for reading, by a path without
+// symlinks in it.
+func (r *Repo) openBeneath(path string, flags uint64) (*os.File, error) {
+	for {
+		fd, err := unix.Openat2(int(r.dir.Fd()), path, &unix.OpenHow{
+			// Without O_NONBLOCK a fifo would keep us waiting for a writer.
+			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | flags,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case unix.EINTR, unix.EAGAIN: // EAGAIN: something was renamed meanwhile
+			continue
+		default:
+			return nil, &fs.PathError{Op: "openat2", Path: path, Err: err}
+		}
+	}
+}
+
+// readLink returns where the symlink name in the directory dir of the
+// repository points to.
+func (r *Repo) readLink(dir, name string) (string, error) {
+	d, err := r.openBeneath(dir, unix.O_DIRECTORY)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	buffer := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(d.Fd()), name, buffer)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlinkat", Path: filepath.Join(dir, name), Err: err}
+	}
+	return string(buffer[:n]), nil
+}
+
+// names returns the names in a directory of the repository, none where it does
+// not exist.
+func (r *Repo) names(dir string) ([]string, error) {
+	d, err := r.openBeneath(dir, unix.O_DIRECTORY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(0)
+}
+
+// readSmall returns what r yields, size bytes of it at most, and an error if
+// there is more.
+func readSmall(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return data, nil
+}
