@@ -1,0 +1,70 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containers/image/v5/types"
+	"github.com/sirupsen/logrus"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/reference"
+	"github.com/skopeo-cfs/skopeo-cfs/source"
+)
+
+// NewImageSource opens the repository and finds the image in it. Its Reference
+// is resolved: it has the repository's path without symlinks and the full tag,
+// or the digest, so that a policy holds for the image whichever way it was
+// named. The caller closes it.
+func (r imageReference) NewImageSource(ctx context.Context, _ *types.SystemContext) (types.ImageSource, error) {
+	path, err := r.repositoryPath()
+	if err != nil {
+		return nil, err
+	}
+	repo, err := composefsrepo.Open(ctx, path, &composefsrepo.Options{
+		Waiting: func(path string) {
+			logrus.Warnf("Waiting for composefs repository %s: another program is collecting its garbage", path)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	src, err := r.open(ctx, repo)
+	if err != nil {
+		repo.Close()
+		return nil, fmt.Errorf("opening %s of composefs repository %s: %w", r.Name(), repo.Path(), err)
+	}
+	return src, nil
+}
+
+// open finds the image in the open repository.
+func (r imageReference) open(ctx context.Context, repo *composefsrepo.Repo) (types.ImageSource, error) {
+	if r.Digest() != "" {
+		image, err := repo.ImageByDigest(ctx, r.Digest())
+		if err != nil {
+			return nil, err
+		}
+		resolved, err := reference.WithDigest(repo.Path(), r.Digest())
+		if err != nil {
+			return nil, err
+		}
+		return source.New(imageReference{resolved}, repo, image), nil
+	}
+	tags, err := repo.Tags()
+	if err != nil {
+		return nil, err
+	}
+	tag, err := reference.Find(r.Tag(), tags)
+	if err != nil {
+		return nil, err
+	}
+	image, err := repo.ImageByTag(ctx, tag)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := reference.WithTag(repo.Path(), tag)
+	if err != nil {
+		return nil, err
+	}
+	return source.New(imageReference{resolved}, repo, image), nil
+}

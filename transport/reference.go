@@ -1,0 +1,121 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/containers/image/v5/directory/explicitfilepath"
+	dockerref "github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/types"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/reference"
+)
+
+// ErrReadOnly: composefs: references can't be written to, nor deleted.
+var ErrReadOnly = errors.New("the composefs transport is read-only: repositories are written by their importers (bootc, cfsctl)")
+
+// imageReference is the types.ImageReference of a composefs image.
+type imageReference struct {
+	reference.Reference
+}
+
+// ParseReference returns the reference that text, without the transport's name,
+// is. The repository is not looked at. The error wraps reference.ErrInvalid.
+func ParseReference(text string) (types.ImageReference, error) {
+	r, err := reference.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return imageReference{r}, nil
+}
+
+// NewReference returns r as a reference of containers/image.
+func NewReference(r reference.Reference) types.ImageReference { return imageReference{r} }
+
+func (r imageReference) Transport() types.ImageTransport { return Transport }
+
+func (r imageReference) StringWithinTransport() string { return r.String() }
+
+// DockerReference returns the tag where it is the full name of an image, with a
+// version and without a digest, else nil.
+func (r imageReference) DockerReference() dockerref.Named {
+	named, err := dockerref.ParseNamed(r.Tag())
+	if err != nil {
+		return nil
+	}
+	if _, ok := named.(dockerref.NamedTagged); !ok {
+		return nil
+	}
+	if _, ok := named.(dockerref.Digested); ok {
+		return nil
+	}
+	return named
+}
+
+// repositoryPath returns the path of the repository as the user means it.
+func (r imageReference) repositoryPath() (string, error) {
+	if r.Repository() == "" {
+		return composefsrepo.DefaultPath()
+	}
+	return r.Repository(), nil
+}
+
+// scopePath returns the repository's path as policies have it: absolute and
+// without symlinks, where there is something at the path.
+func (r imageReference) scopePath() string {
+	path, err := r.repositoryPath()
+	if err != nil {
+		return ""
+	}
+	if resolved, err := explicitfilepath.ResolvePathToFullyExplicit(path); err == nil {
+		return resolved
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// PolicyConfigurationIdentity returns /path/to/repository:NAME. Of a reference
+// as it was typed NAME is what was typed; that of an image source, which
+// policies are applied to, is resolved.
+func (r imageReference) PolicyConfigurationIdentity() string {
+	return r.scopePath() + ":" + r.Name()
+}
+
+// PolicyConfigurationNamespaces returns the repository's path and those of the
+// directories above it, but for the root, which is the default scope "".
+func (r imageReference) PolicyConfigurationNamespaces() []string {
+	var namespaces []string
+	for path := r.scopePath(); len(path) > 1; path = filepath.Dir(path) {
+		namespaces = append(namespaces, path)
+	}
+	return namespaces
+}
+
+// NewImage returns the image, after whatever conversions the library does. The
+// caller closes it.
+func (r imageReference) NewImage(ctx context.Context, sys *types.SystemContext) (types.ImageCloser, error) {
+	src, err := r.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.FromSource(ctx, sys, src)
+	if err != nil {
+		return nil, errors.Join(err, src.Close())
+	}
+	return img, nil
+}
+
+// NewImageDestination returns ErrReadOnly.
+func (r imageReference) NewImageDestination(context.Context, *types.SystemContext) (types.ImageDestination, error) {
+	return nil, ErrReadOnly
+}
+
+// DeleteImage returns ErrReadOnly.
+func (r imageReference) DeleteImage(context.Context, *types.SystemContext) error {
+	return ErrReadOnly
+}
