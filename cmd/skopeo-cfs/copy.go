@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/containers/image/v5/copy"
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/manifest"
+	"github.com/containers/image/v5/transports"
+	"github.com/containers/image/v5/types"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/skopeo-cfs/skopeo-cfs/source"
+)
+
+type copyOptions struct {
+	global          *globalOptions
+	source, dest    endpoint
+	quiet           bool
+	format          string
+	digestFile      string
+	preserveDigests bool
+}
+
+func newCopyCommand(global *globalOptions) *cobra.Command {
+	options := copyOptions{global: global}
+	cmd := &cobra.Command{
+		Use:   "copy SOURCE DESTINATION",
+		Short: "Copy an image from one place to another",
+		Long: `Copy an image from one place to another.
+
+What arrives of an image in a composefs repository is the same image: its config,
+and so its image ID, byte for byte, and its layers. The layers are uncompressed
+until a destination compresses them, so the manifest's digest changes, but where
+the manifest lists the uncompressed layers already.`,
+		Example: `  skopeo-cfs copy composefs:quay.io/org/os:42 containers-storage:quay.io/org/os:42
+  skopeo-cfs copy 'composefs:[/srv/repo]os' docker://registry.example.com/org/os:42`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return options.run(cmd.Context(), args[0], args[1], cmd.OutOrStdout())
+		},
+	}
+	flags := cmd.Flags()
+	options.source.addFlags(flags, "src-", "the source registry")
+	options.dest.addFlags(flags, "dest-", "the destination registry")
+	flags.BoolVarP(&options.quiet, "quiet", "q", false, "print nothing but errors")
+	flags.StringVarP(&options.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
+	flags.StringVar(&options.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
+	flags.BoolVar(&options.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
+	return cmd
+}
+
+// manifestTypes are the values of --format.
+var manifestTypes = map[string]string{
+	"":     "",
+	"oci":  imgspecv1.MediaTypeImageManifest,
+	"v2s1": manifest.DockerV2Schema1SignedMediaType,
+	"v2s2": manifest.DockerV2Schema2MediaType,
+}
+
+func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer) (err error) {
+	if err := enterUserNamespace(from, to); err != nil {
+		return err
+	}
+	manifestType, ok := manifestTypes[o.format]
+	if !ok {
+		return fmt.Errorf("--format %q: must be oci, v2s1 or v2s2", o.format)
+	}
+	src, err := parseImageName(from)
+	if err != nil {
+		return err
+	}
+	dest, err := parseImageName(to)
+	if err != nil {
+		return err
+	}
+	sourceContext, destContext := o.global.systemContext(), o.global.systemContext()
+	if err := errors.Join(o.source.apply(sourceContext), o.dest.apply(destContext)); err != nil {
+		return err
+	}
+	policy, err := o.global.policyContext()
+	if err != nil {
+		return err
+	}
+	defer policy.Destroy()
+	if o.preserveDigests || isDigested(dest) {
+		if err := canKeepDigest(ctx, src, sourceContext); err != nil {
+			return err
+		}
+	}
+	options := &copy.Options{
+		SourceCtx:             sourceContext,
+		DestinationCtx:        destContext,
+		ForceManifestMIMEType: manifestType,
+		PreserveDigests:       o.preserveDigests,
+	}
+	if !o.quiet {
+		options.ReportWriter = stdout
+	}
+	leftovers, err := noteLeftovers(src, dest)
+	if err != nil {
+		return err
+	}
+	copied, err := copy.Image(ctx, policy, dest, src, options)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
+		return errors.Join(err, leftovers.remove())
+	}
+	return o.writeDigest(copied)
+}
+
+// isDigested tells whether a destination can only take a manifest with the
+// digest that it names.
+func isDigested(dest types.ImageReference) bool {
+	_, ok := dest.DockerReference().(reference.Digested)
+	return ok
+}
+
+// canKeepDigest returns an error where the source is a composefs image whose
+// manifest no copy can keep, with the reason, which the copy itself can't know.
+func canKeepDigest(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) error {
+	if ref.Transport().Name() != "composefs" {
+		return nil
+	}
+	opened, err := ref.NewImageSource(ctx, sys)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	if src, ok := opened.(*source.Source); ok && src.ChangesManifest() {
+		return fmt.Errorf("%s: the manifest's digest can't be kept: %w", transports.ImageName(ref), source.ErrNoCompressedLayer)
+	}
+	return nil
+}
+
+// writeDigest writes the --digestfile.
+func (o *copyOptions) writeDigest(copied []byte) error {
+	if o.digestFile == "" {
+		return nil
+	}
+	d, err := manifest.Digest(copied)
+	if err != nil {
+		return fmt.Errorf("computing the digest of the copied manifest: %w", err)
+	}
+	if err := os.WriteFile(o.digestFile, []byte(d.String()), 0o644); err != nil {
+		return fmt.Errorf("writing the digest: %w", err)
+	}
+	return nil
+}

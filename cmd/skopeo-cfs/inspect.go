@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/manifest"
+	"github.com/containers/image/v5/transports"
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+type inspectOptions struct {
+	global      *globalOptions
+	registry    endpoint
+	raw, config bool
+}
+
+func newInspectCommand(global *globalOptions) *cobra.Command {
+	options := inspectOptions{global: global}
+	cmd := &cobra.Command{
+		Use:   "inspect IMAGE",
+		Short: "Show what an image is",
+		Example: `  skopeo-cfs inspect composefs:quay.io/org/os:42
+  skopeo-cfs inspect --raw 'composefs:[/srv/repo]os' | jq .layers`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return options.run(cmd.Context(), args[0], cmd.OutOrStdout())
+		},
+	}
+	options.registry.addFlags(cmd.Flags(), "", "the registry")
+	cmd.Flags().BoolVar(&options.raw, "raw", false, "print the manifest as it is; with --config, the config")
+	cmd.Flags().BoolVar(&options.config, "config", false, "print the config in the form of OCI")
+	return cmd
+}
+
+// inspection is what inspect prints, with skopeo's names for things.
+type inspection struct {
+	Name          string `json:",omitempty"`
+	Digest        digest.Digest
+	RepoTags      []string
+	Created       *time.Time
+	DockerVersion string
+	Labels        map[string]string
+	Architecture  string
+	Os            string
+	Layers        []string
+	LayersData    []types.ImageInspectLayer `json:",omitempty"`
+	Env           []string
+}
+
+func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer) (err error) {
+	if err := enterUserNamespace(name); err != nil {
+		return err
+	}
+	ref, err := parseImageName(name)
+	if err != nil {
+		return err
+	}
+	sys := o.global.systemContext()
+	if err := o.registry.apply(sys); err != nil {
+		return err
+	}
+	src, err := ref.NewImageSource(ctx, sys)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	if err := o.print(ctx, src, sys, stdout); err != nil {
+		return fmt.Errorf("inspecting %s: %w", transports.ImageName(src.Reference()), err)
+	}
+	return nil
+}
+
+func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *types.SystemContext, stdout io.Writer) error {
+	raw, _, err := src.GetManifest(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if o.raw && !o.config {
+		_, err := stdout.Write(raw)
+		return err
+	}
+	img, err := image.FromUnparsedImage(ctx, sys, image.UnparsedInstance(src, nil))
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.raw:
+		config, err := img.ConfigBlob(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = stdout.Write(config)
+		return err
+	case o.config:
+		config, err := img.OCIConfig(ctx)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(stdout).Encode(config)
+	}
+	info, err := img.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := describe(src.Reference(), raw, info)
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(stdout)
+	encoder.SetIndent("", "    ")
+	return encoder.Encode(out)
+}
+
+// describe fills an inspection.
+func describe(ref types.ImageReference, raw []byte, info *types.ImageInspectInfo) (*inspection, error) {
+	d, err := manifest.Digest(raw)
+	if err != nil {
+		return nil, err
+	}
+	out := &inspection{
+		Digest: d, RepoTags: []string{},
+		Created: info.Created, DockerVersion: info.DockerVersion,
+		Labels: info.Labels, Architecture: info.Architecture, Os: info.Os,
+		Layers: info.Layers, LayersData: info.LayersData, Env: info.Env,
+	}
+	if named := ref.DockerReference(); named != nil {
+		out.Name = named.Name()
+	}
+	return out, nil
+}

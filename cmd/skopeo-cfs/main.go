@@ -1,0 +1,39 @@
+// Command skopeo-cfs copies, inspects and lists container images, from composefs
+// repositories as well as from every place that containers/image knows.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containers/storage/pkg/reexec"
+)
+
+func main() {
+	if reexec.Init() { // this process is an extraction that containers/storage has started
+		return
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+// run returns the exit code of a command line.
+func run(args []string) int {
+	ctx, stop := interruptible(context.Background())
+	defer stop()
+	root := newRootCommand()
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "skopeo-cfs: "+oneLine(err))
+		return 1
+	}
+	return 0
+}
+
+// oneLine returns the error's text on a line of its own, whatever names and
+// contents have been quoted into it.
+func oneLine(err error) string {
+	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	return strings.Join(lines, "; ")
+}
