@@ -70,19 +70,26 @@ func unknown(name string, tags []string) error {
 	near := nearest(name, tags)
 	switch {
 	case len(near) > 0:
-		return fmt.Errorf("%w: %q; there is %s", ErrUnknownTag, name, list(near))
+		return fmt.Errorf("%w: %.300q; there is %s", ErrUnknownTag, name, list(near))
 	case len(tags) == 0:
-		return fmt.Errorf("%w: %q; it has no tags at all", ErrUnknownTag, name)
+		return fmt.Errorf("%w: %.300q; it has no tags at all", ErrUnknownTag, name)
 	default:
-		return fmt.Errorf("%w: %q, nor one like it among %d", ErrUnknownTag, name, len(tags))
+		return fmt.Errorf("%w: %.300q, nor one like it among %d", ErrUnknownTag, name, len(tags))
 	}
 }
 
-const maxNear = 5
+// maxTagLength is the length in bytes that no tag exceeds, being a file's name.
+const maxTagLength = 255
+
+// How many tags are named as near, and how many letters may be wrong in them.
+const (
+	maxNear     = 5
+	maxDistance = 3
+)
 
 // nearest returns the tags that a name may be a slip for, the nearest first.
 func nearest(name string, tags []string) []string {
-	if len(name) > 300 {
+	if len(name) > maxTagLength {
 		return nil
 	}
 	distance := func(tag string) int {
@@ -99,8 +106,7 @@ func nearest(name string, tags []string) []string {
 		}
 		return d
 	}
-	limit := max(2, len(name)/4)
-	near := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return distance(tag) > limit })
+	near := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return distance(tag) > maxDistance })
 	slices.SortStableFunc(near, func(a, b string) int { return distance(a) - distance(b) })
 	return near[:min(len(near), maxNear)]
 }
