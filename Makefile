@@ -1,27 +1,39 @@
-# Tags that keep gpgme, btrfs and devicemapper out; cgo stays on, for the C code
-# that makes user namespaces.
+# These keep gpgme, btrfs and devicemapper out. cgo stays on, for the C code that
+# makes user namespaces.
 TAGS := containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper
+
 GO ?= go
-GOFLAGS_TAGS := -tags '$(TAGS)'
 PREFIX ?= /usr/local
+# How long each fuzz target runs.
 FUZZTIME ?= 30s
-RACE ?= -race
 
-.PHONY: all build install test lint fuzz demo bench interop clean
-
-all: build
+.PHONY: build install test lint fuzz demo bench interop clean
 
 build:
-	$(GO) build $(GOFLAGS_TAGS) -o bin/skopeo-cfs ./cmd/skopeo-cfs
+	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
 
 install: build
-	install -D -m 755 bin/skopeo-cfs $(DESTDIR)$(PREFIX)/bin/skopeo-cfs
+	install -D -m 755 bin/skopeo-cfs '$(DESTDIR)$(PREFIX)/bin/skopeo-cfs'
 
 test:
-	$(GO) test $(GOFLAGS_TAGS) $(RACE) ./...
+	$(GO) test -race -tags '$(TAGS)' ./...
 
-# gofmt, go vet, and staticcheck among what .golangci.yml names.
 lint:
-	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
-	$(GO) vet $(GOFLAGS_TAGS) ./...
-	$(GO) tool staticcheck $(GOFLAGS_TAGS) ./...
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
+	$(GO) vet -tags '$(TAGS)' ./...
+	$(GO) tool staticcheck -tags '$(TAGS)' ./...
+
+fuzz:
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./reference); do \
+		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+# Copies the sample image into a containers-storage directory of its own.
+demo: build
+	demo/run
+
+clean:
+	rm -rf bin demo/out
