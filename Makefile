@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
 
-.PHONY: build install test lint fuzz demo bench interop clean
+.PHONY: build install test vm-test lint fuzz demo clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
@@ -17,6 +17,10 @@ install: build
 
 test:
 	$(GO) test -race -tags '$(TAGS)' ./...
+
+# The tests that need a kernel with fs-verity, in a virtual machine.
+vm-test:
+	GO='$(GO)' internal/vmtest/run
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
