@@ -83,7 +83,7 @@ func entries(t *testing.T, l *genimage.Layer) []*tar.Header {
 }
 
 func TestImageIsLikeADistributions(t *testing.T) {
-	spec := genimage.Spec{Files: 4000, Bytes: 200 << 20, Layers: 4, Seed: 1}
+	spec := genimage.Spec{Files: 3000, Bytes: 80 << 20, Layers: 4, Seed: 1}
 	var sizes []int64
 	var total int64
 	kinds := map[string]int{}
@@ -150,7 +150,7 @@ func TestImageIsLikeADistributions(t *testing.T) {
 
 func TestImageIsCompressibleAsADistributions(t *testing.T) {
 	var tar, compressed bytes.Buffer
-	_, err := generate(t, genimage.Spec{Files: 500, Bytes: 30 << 20, Layers: 1, Seed: 3})[0].WriteTo(&tar)
+	_, err := generate(t, genimage.Spec{Files: 300, Bytes: 10 << 20, Layers: 1, Seed: 3})[0].WriteTo(&tar)
 	require.NoError(t, err)
 	z := gzip.NewWriter(&compressed)
 	_, err = z.Write(tar.Bytes())

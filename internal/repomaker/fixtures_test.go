@@ -208,9 +208,13 @@ var compressions = map[string]copy.Options{
 func TestLayoutsAreImported(t *testing.T) {
 	path := fixtures.Unpack(t, "sha256")
 	for layoutName, want := range fixtures.Layouts(t, "sha256") {
-		for compressionName, options := range compressions {
+		compressionNames := []string{"gzip"}
+		if slices.Contains([]string{"hello", "raw", "repeated", "sbom"}, layoutName) {
+			compressionNames = append(compressionNames, "zstd", "none")
+		}
+		for _, compressionName := range compressionNames {
 			t.Run(layoutName+"/"+compressionName, func(t *testing.T) {
-				dir, manifest := export(t, "["+path+"]@"+want.Manifest.String(), options)
+				dir, manifest := export(t, "["+path+"]@"+want.Manifest.String(), compressions[compressionName])
 				made := create(t, fsverity.SHA512, repomaker.Options{})
 				added, err := made.AddLayout(dir, "exported", "localhost/imported:latest")
 				require.NoError(t, err)

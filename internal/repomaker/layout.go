@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -180,7 +181,8 @@ func decompress(blob io.Reader, mediaType string) (io.ReadCloser, error) {
 	}
 }
 
-// tarTypes begin the media types of layers that importers unpack.
+// tarTypes are the media types, but for a compression, of layers that importers
+// unpack.
 var tarTypes = []string{imgspecv1.MediaTypeImageLayer, "application/vnd.oci.image.layer.nondistributable.v1.tar"}
 
 // addBlobs adds the blobs of an artifact: as they are, unless they are tars by
@@ -189,12 +191,9 @@ var tarTypes = []string{imgspecv1.MediaTypeImageLayer, "application/vnd.oci.imag
 func (l layout) addBlobs(descriptors []imgspecv1.Descriptor) ([]Blob, error) {
 	var blobs []Blob
 	for _, d := range descriptors {
-		base, _, _ := strings.Cut(d.MediaType, "+")
 		add := l.addWhole
-		for _, t := range tarTypes {
-			if base == t {
-				add = l.addTar
-			}
+		if base, _, _ := strings.Cut(d.MediaType, "+"); slices.Contains(tarTypes, base) {
+			add = l.addTar
 		}
 		blob, err := add(d)
 		if err != nil {
@@ -202,10 +201,9 @@ func (l layout) addBlobs(descriptors []imgspecv1.Descriptor) ([]Blob, error) {
 		}
 		if blob.Digest != d.Digest {
 			blob.Digest = d.Digest
-			err = l.repo.Link(StreamName(splitstream.Layer, d.Digest), blob.Stream)
-		}
-		if err != nil {
-			return nil, err
+			if err := l.repo.Link(StreamName(splitstream.Layer, d.Digest), blob.Stream); err != nil {
+				return nil, err
+			}
 		}
 		blobs = append(blobs, blob)
 	}
