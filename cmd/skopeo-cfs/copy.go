@@ -111,6 +111,7 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
+		err = explainDuplicate(ctx, err, src)
 		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 		return errors.Join(err, leftovers.remove())
 	}
