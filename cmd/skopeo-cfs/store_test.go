@@ -64,7 +64,7 @@ func (s store) assertEmpty(t testing.TB) {
 	for _, dir := range []string{"overlay", "overlay-layers", "overlay-images"} {
 		for _, name := range namesIn(t, filepath.Join(s.root, dir)) {
 			switch {
-			case name == "l", name == "staging", name == "tempdirs":
+			case name == "l", name == "staging", name == "tempdirs", name == "tmp":
 				assert.Empty(t, namesIn(t, filepath.Join(s.root, dir, name)), name)
 			case strings.HasSuffix(name, ".lock"), strings.HasSuffix(name, ".json"), strings.HasPrefix(name, "."):
 			default:
