@@ -48,7 +48,6 @@ func newCommand(t testing.TB, args ...string) *command {
 	if len(args) > 0 && args[0] == "copy" {
 		c.Args = append(c.Args, "--tmpdir", c.tmp)
 	}
-	c.Stdout, c.Stderr = &c.stdout, &c.stderr
 	return c
 }
 
@@ -72,9 +71,21 @@ func (c *command) wait(t testing.TB) outcome {
 	return outcome{c.ProcessState.ExitCode(), c.stdout.String(), c.stderr.String()}
 }
 
+// start starts the command and keeps what it prints, where nobody else does.
+func (c *command) start(t testing.TB) {
+	t.Helper()
+	if c.Stdout == nil {
+		c.Stdout = &c.stdout
+	}
+	if c.Stderr == nil {
+		c.Stderr = &c.stderr
+	}
+	require.NoError(t, c.Start())
+}
+
 func (c *command) run(t testing.TB) outcome {
 	t.Helper()
-	require.NoError(t, c.Start())
+	c.start(t)
 	return c.wait(t)
 }
 
