@@ -3,6 +3,7 @@ package main
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -74,11 +75,23 @@ func TestInterruptedCopyLeavesNothing(t *testing.T) {
 	}
 }
 
+// hasFile tells whether a layer of the store has a file of the size or more. It
+// opens nothing below, which could keep what is mounted there from being
+// unmounted.
+func (s store) hasFile(name string, size int64) bool {
+	files, err := filepath.Glob(filepath.Join(s.root, "overlay/*/diff", name))
+	if err != nil || len(files) == 0 {
+		return false
+	}
+	info, err := os.Lstat(files[0])
+	return err == nil && info.Size() >= size
+}
+
 func TestInterruptedCopyLeavesNothingInStorage(t *testing.T) {
 	repo, layer := newLarge(t)
 	for name, reached := range map[string]func(s store, tmp string) bool{
 		"fetching":   func(_ store, tmp string) bool { return sizeBelow(tmp) > pieceSize },
-		"extracting": func(s store, _ string) bool { return sizeBelow(filepath.Join(s.root, "overlay")) > pieceSize },
+		"extracting": func(s store, _ string) bool { return s.hasFile("large", pieceSize) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, t.TempDir())
@@ -92,6 +105,24 @@ func TestInterruptedCopyLeavesNothingInStorage(t *testing.T) {
 			assert.Equal(t, []digest.Digest{layer}, readImage(t, s.image("x")).layers)
 		})
 	}
+}
+
+// Under nohup a copy outlives its terminal.
+func TestIgnoredSignalStaysIgnored(t *testing.T) {
+	repo, _ := newLarge(t)
+	dir := t.TempDir()
+	c := newCommand(t, "copy", "--insecure-policy", "composefs:["+repo+"]endless", "dir:"+filepath.Join(dir, "image"))
+	sh, err := exec.LookPath("sh")
+	require.NoError(t, err)
+	c.Args = append([]string{sh, "-c", `trap "" HUP; exec "$0" "$@"`, c.Path}, c.Args[1:]...)
+	c.Path = sh
+	c.start(t)
+	c.waitUntil(t, "half way", func() bool { return sizeBelow(dir) > pieceSize })
+	require.NoError(t, c.Process.Signal(unix.SIGHUP))
+	size := sizeBelow(dir)
+	c.waitUntil(t, "further", func() bool { return sizeBelow(dir) > size+4*pieceSize })
+	c.interrupt(t, unix.SIGTERM).assertFailure(t, "interrupted by SIGTERM")
+	assert.Empty(t, namesIn(t, dir))
 }
 
 // A copy that was interrupted leaves what was there before it.
