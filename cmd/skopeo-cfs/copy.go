@@ -106,6 +106,7 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
+	defer leftovers.release()
 	copied, err := copy.Image(ctx, policy, dest, src, options)
 	if err != nil {
 		if ctx.Err() != nil {
