@@ -106,11 +106,13 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
+	defer leftovers.release()
 	copied, err := copy.Image(ctx, policy, dest, src, options)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
+		err = explainDuplicate(ctx, err, src)
 		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 		return errors.Join(err, leftovers.remove())
 	}
