@@ -78,7 +78,7 @@ func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.C
 	layer, err := stageLayer(s.store, func(dest string, tarOptions *archive.TarOptions) (*unpack.Result, error) {
 		result, err := unpack.Layer(ctx, feed{chunks}, dest, tarOptions, unpack.Options{
 			Cloner: cloner, DiffID: diffID,
-			Progress: func(bytes int64) { options.report(Event{i, Reading, bytes}) },
+			Progress: func(bytes int64) { s.report(options, i, Reading, bytes) },
 		})
 		if errors.Is(err, unpack.ErrUnusual) {
 			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
@@ -106,11 +106,11 @@ func (s *Staged) applyAll(ctx context.Context, ids []string, ready []chan *stage
 		}
 		if layer == nil {
 			s.stats.Found++
-			options.report(Event{Layer: i, State: Found})
+			s.report(options, i, Found, 0)
 		} else if err := s.apply(layer, id, parent); err != nil {
 			return err
 		} else {
-			options.report(Event{Layer: i, State: Done})
+			s.report(options, i, Done, 0)
 		}
 		parent = id
 	}
@@ -142,9 +142,10 @@ func (s *Staged) apply(layer *staged, id, parent string) (err error) {
 	return nil
 }
 
-func (o *Options) report(e Event) {
-	if o.Progress != nil {
-		o.Progress(e)
+func (s *Staged) report(options *Options, layer int, state State, bytes int64) {
+	if options.Progress != nil {
+		l := s.image.Layers[layer]
+		options.Progress(Event{layer, l.DiffID, l.Size, state, bytes})
 	}
 }
 

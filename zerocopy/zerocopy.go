@@ -38,9 +38,11 @@ type Options struct {
 
 // Event is a step of a layer's way.
 type Event struct {
-	Layer int // index in composefsrepo.Image.Layers
-	State State
-	Bytes int64 // with Reading: how many more bytes of the layer's tar are through
+	Layer  int           // index in composefsrepo.Image.Layers
+	Digest digest.Digest // the layer's diff ID
+	Size   int64         // of the layer's tar, in bytes
+	State  State
+	Bytes  int64 // with Reading: how many more bytes of the tar are through
 }
 
 // State is what an Event tells.
