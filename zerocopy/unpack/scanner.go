@@ -140,8 +140,9 @@ func (s *scanner) entry(h *tar.Header) error {
 		}
 		h.Uid, h.Gid = ids.UID, ids.GID
 	}
-	switch relative := strings.TrimLeft(name, "/"); {
-	case name == "." || relative == "":
+	// Not of what was cleaned already: tar-split has /../x outside.
+	switch relative := filepath.Clean(strings.TrimLeft(h.Name, "/")); {
+	case relative == ".":
 		if err := s.root(h); err != nil {
 			return err
 		}
