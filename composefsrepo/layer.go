@@ -183,9 +183,16 @@ func (c *LayerChunks) Close() error { return c.stream.Close() }
 
 // LayerMismatch returns the error of the i-th layer's pieces having come to the
 // digest got. It wraps ErrDigestMismatch, or ErrVerity where an object is found
-// to be at fault, which takes reading all of them once more.
+// to be at fault.
 func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) error {
+	return i.BlameLayer(ctx, n, fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got))
+}
+
+// BlameLayer looks for the object that made the i-th layer's pieces wrong, as
+// err has it, by computing the fs-verity digests of all of them. It returns an
+// error that names the object and wraps ErrVerity, or err, if none is at fault,
+// with the layer's name.
+func (i *Image) BlameLayer(ctx context.Context, n int, err error) error {
 	l := i.Layers[n]
-	err := i.repo.blame(ctx, l.Verity, fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got))
-	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
+	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, i.repo.culprit(ctx, l.Verity, err))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
 
@@ -38,7 +39,7 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 			}
 			layer, err := s.prepare(groupCtx, i, id, cloner, options)
 			if err != nil {
-				return fmt.Errorf("layer %s: %w", s.image.Layers[i].DiffID, err)
+				return err
 			}
 			ready[i] <- layer
 			return nil
@@ -85,8 +86,11 @@ func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.C
 		}
 		return result, err
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case errors.Is(err, unpack.ErrTar), errors.Is(err, splitstream.ErrCorrupt):
+		return nil, s.image.BlameLayer(ctx, i, err)
+	case err != nil:
+		return nil, fmt.Errorf("layer %s: %w", s.image.Layers[i].DiffID, err)
 	}
 	if got := layer.result.Digest; got != diffID {
 		return nil, errors.Join(s.image.LayerMismatch(ctx, i, got), layer.clean())

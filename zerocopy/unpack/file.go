@@ -154,7 +154,7 @@ func (w *worker) fillFromPieces(fd int, job *fileJob) error {
 		left -= int64(len(piece))
 	}
 	if left > 0 { // the scanner has failed, and says why
-		return fmt.Errorf("%w: %d bytes are missing", ErrSize, left)
+		return fmt.Errorf("%w: %d bytes are missing", ErrTar, left)
 	}
 	return nil
 }

@@ -83,12 +83,20 @@ func (s *scanner) scan() error {
 			return s.scanTrailer()
 		}
 		if err != nil {
-			return fmt.Errorf("reading the tar: %w", err)
+			return s.unreadable(err)
 		}
 		if err := s.entry(header); err != nil {
 			return fmt.Errorf("%q: %w", header.Name, err)
 		}
 	}
+}
+
+// unreadable is the error of archive/tar: the feed's, if that had one.
+func (s *scanner) unreadable(err error) error {
+	if s.stream.err != nil {
+		return s.stream.err
+	}
+	return fmt.Errorf("%w: %w", ErrTar, err)
 }
 
 // scanTrailer passes on what follows the end of the archive.
