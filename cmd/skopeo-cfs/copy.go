@@ -115,7 +115,7 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 		}
 		err = explainDuplicate(ctx, err, src)
 		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
-		return errors.Join(err, leftovers.remove())
+		return errors.Join(err, leftovers.remove(err))
 	}
 	return o.writeDigest(copied)
 }
