@@ -152,3 +152,30 @@ func (i *Image) OpenLayer(ctx context.Context, n int) (io.ReadCloser, error) {
 	}
 	return newVerified(ctx, s, l.Digest(), l.Verity), nil
 }
+
+// CheckObjects returns an error that wraps ErrMissingObject, and names the
+// object, where one is not there that the i-th layer is made of. Contents are
+// not looked at.
+func (i *Image) CheckObjects(ctx context.Context, n int) error {
+	l := i.Layers[n]
+	s, err := i.repo.openStream(ctx, l.Verity)
+	if err != nil {
+		return fmt.Errorf("layer %s: %w", l.Digest(), err)
+	}
+	defer s.Close()
+	for chunks := s.Chunks(); ; {
+		chunk, err := chunks.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && !chunk.Object.IsZero() && !i.repo.hasObject(chunk.Object) {
+			err = fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject)
+		}
+		if err != nil {
+			return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
+		}
+	}
+}
