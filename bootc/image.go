@@ -22,9 +22,9 @@ const tagPrefix = "localhost/bootc-"
 
 // OpenImage opens the image that a deployment was made of, in the host's
 // repository. It is found by the manifest's digest in the origin; else by the
-// configs that refer to the deployment's EROFS image; else by the description
-// in an .imginfo file, whose manifest is used where the repository has none for
-// the config. The error wraps ErrImageGone where all of that leads to nothing,
+// configs that refer to the deployment's EROFS image, of those with a manifest
+// only where the origin names none; else by the description in an .imginfo file,
+// which makes up for a manifest that is gone. The error wraps ErrImageGone where all of that leads to nothing,
 // ErrAmbiguous where it leads to several images, or is one of ImageByDigest's.
 func (h *Host) OpenImage(ctx context.Context, repo *composefsrepo.Repo, d *Deployment) (*composefsrepo.Image, error) {
 	image, err := h.openImage(ctx, repo, d)
@@ -47,6 +47,10 @@ func (h *Host) openImage(ctx context.Context, repo *composefsrepo.Repo, d *Deplo
 	if err != nil {
 		return nil, err
 	}
+	if d.ManifestDigest != "" {
+		// An image with another manifest is another image.
+		named = keep(named, func(n composefsrepo.NamedImage) bool { return n.Manifest == "" })
+	}
 	config := configOf(description)
 	if same := keep(named, func(n composefsrepo.NamedImage) bool { return n.Config == config }); len(same) > 0 {
 		named = same
@@ -64,13 +68,13 @@ func (h *Host) openImage(ctx context.Context, repo *composefsrepo.Repo, d *Deplo
 		}
 		missing = err
 	}
-	switch len(named) {
-	case 0:
+	switch {
+	case len(named) == 0:
 		return nil, fmt.Errorf("%w: %w", ErrImageGone, errors.Join(missing, d.Err))
-	case 1:
-		return repo.ImageByDigest(ctx, named[0].Config)
-	default:
+	case slices.ContainsFunc(named, func(n composefsrepo.NamedImage) bool { return n.Config != named[0].Config }):
 		return nil, ambiguous(named)
+	default:
+		return repo.ImageByDigest(ctx, named[0].Config)
 	}
 }
 

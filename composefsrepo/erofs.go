@@ -3,6 +3,7 @@ package composefsrepo
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -15,18 +16,43 @@ import (
 // were made of its image.
 const erofsRef = "composefs.image"
 
-// NamedImage is an image by its config, and where there is one by a tag, which
-// stands for a manifest of that config.
+// NamedImage is an image by its config, and by a manifest of that config and a
+// tag which stands for that, where there are such.
 type NamedImage struct {
-	Tag              string // "" for a config that no tag leads to
-	Manifest, Config digest.Digest
+	Tag              string
+	Manifest, Config digest.Digest // Manifest as it is stored, see ConfigOf
 }
 
 // ImagesOfEROFS returns the images that the EROFS image d was made of, as their
-// configs refer to it: by every tag, sorted, then those that no tag leads to.
-// Images that differ in nothing but their configs may have it in common. What
-// is wrong with other images is of no interest here.
+// configs refer to it: by every tag, sorted, then by the manifests that no tag
+// leads to, then by the configs that no manifest leads to. Images that differ in
+// nothing but their configs may have it in common. What is wrong with other
+// images is of no interest here.
 func (r *Repo) ImagesOfEROFS(ctx context.Context, d fsverity.Digest) ([]NamedImage, error) {
+	configs, err := r.configsOfEROFS(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	manifests, err := r.digestsOf(manifestPrefix)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(manifests)
+	byManifest := map[digest.Digest]digest.Digest{}
+	for _, m := range manifests {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		stored, config, err := r.storedManifest(ctx, m)
+		if err != nil {
+			continue
+		}
+		// The reference is the trusted way to the config, its name another.
+		read, err := r.readConfig(ctx, config, stored.refs[configRef(config)])
+		if slices.Contains(configs, config) || err == nil && refersToEROFS(read.refs, d) {
+			byManifest[m] = config
+		}
+	}
 	tags, err := r.Tags()
 	if err != nil {
 		return nil, err
@@ -34,33 +60,43 @@ func (r *Repo) ImagesOfEROFS(ctx context.Context, d fsverity.Digest) ([]NamedIma
 	var images []NamedImage
 	tagged := map[digest.Digest]bool{}
 	for _, tag := range tags {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		name, err := r.Resolve(tag)
-		if err != nil {
-			continue
-		}
-		config, refs, err := r.configOf(ctx, name)
-		if err == nil && refersToEROFS(refs, d) {
-			images = append(images, NamedImage{tag, name, config})
-			tagged[config] = true
+		m, err := r.Resolve(tag)
+		if config, ok := byManifest[m]; ok && err == nil {
+			images = append(images, NamedImage{tag, m, config})
+			tagged[m] = true
 		}
 	}
-	configs, err := r.digestsOf(configPrefix)
-	if err != nil {
-		return nil, err
+	for _, m := range manifests {
+		if config, ok := byManifest[m]; ok && !tagged[m] {
+			images = append(images, NamedImage{"", m, config})
+		}
 	}
 	for _, config := range configs {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		stored, err := r.readConfig(ctx, config, fsverity.Digest{})
-		if err == nil && !tagged[config] && refersToEROFS(stored.refs, d) {
+		if !slices.ContainsFunc(images, func(n NamedImage) bool { return n.Config == config }) {
 			images = append(images, NamedImage{Config: config})
 		}
 	}
 	return images, nil
+}
+
+// configsOfEROFS returns the configs that refer to the EROFS image d, sorted.
+func (r *Repo) configsOfEROFS(ctx context.Context, d fsverity.Digest) ([]digest.Digest, error) {
+	all, err := r.digestsOf(configPrefix)
+	if err != nil {
+		return nil, err
+	}
+	var configs []digest.Digest
+	for _, config := range all {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		stored, err := r.readConfig(ctx, config, fsverity.Digest{})
+		if err == nil && refersToEROFS(stored.refs, d) {
+			configs = append(configs, config)
+		}
+	}
+	slices.Sort(configs)
+	return configs, nil
 }
 
 // refersToEROFS tells whether one of a config's references is to the EROFS image
@@ -72,20 +108,6 @@ func refersToEROFS(refs map[string]fsverity.Digest, d fsverity.Digest) bool {
 		}
 	}
 	return false
-}
-
-// configOf returns the config of the manifest that is stored under d, and what
-// that config refers to.
-func (r *Repo) configOf(ctx context.Context, d digest.Digest) (digest.Digest, map[string]fsverity.Digest, error) {
-	stored, config, err := r.storedManifest(ctx, d)
-	if err != nil {
-		return "", nil, err
-	}
-	read, err := r.readConfig(ctx, config, stored.refs[configRef(config)])
-	if err != nil {
-		return "", nil, err
-	}
-	return config, read.refs, nil
 }
 
 // storedManifest reads the manifest that is stored under d, whatever its own

@@ -27,7 +27,8 @@ func newRootCommand() *cobra.Command {
 
 An image in a repository is composefs:[REPOSITORY]NAME, REPOSITORY being the
 path of its directory and NAME a tag ("skopeo-cfs list" shows them) or @DIGEST,
-the digest of a manifest or of a config. Without [REPOSITORY] it is looked up in
+the digest of a manifest or of a config. On a bootc host NAME may be @booted,
+@staged, @rollback, @ID, or a deployment's image ("skopeo-cfs deployments"). Without [REPOSITORY] it is looked up in
 /sysroot/composefs, or for users other than root in ~/.var/lib/composefs.
 All other transports (containers-storage, docker, oci, dir, oci-archive,
 docker-archive, …) are those of skopeo; see containers-transports(5).`,
@@ -46,7 +47,8 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, without a look at the trust policy")
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
-	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand())
+	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(),
+		newDeploymentsCommand(), newCopyToStorageCommand(&options))
 	return root
 }
 

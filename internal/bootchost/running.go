@@ -1,6 +1,7 @@
 package bootchost
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,6 +103,20 @@ func (h *Host) Tag(t testing.TB, i int) {
 func (h *Host) RemoveManifests(t testing.TB) {
 	t.Helper()
 	RemoveManifests(t, h.Repository)
+}
+
+// EditImageInfo changes the manifest in the i-th deployment's .imginfo file.
+func (h *Host) EditImageInfo(t testing.TB, i int, edit func(manifest map[string]any)) {
+	t.Helper()
+	path := filepath.Join(h.Sysroot, "state/deploy", h.IDs[i], h.IDs[i]+".imginfo")
+	data, err := os.ReadFile(path)
+	must(t, err)
+	var info map[string]map[string]any
+	must(t, json.Unmarshal(data, &info))
+	edit(info["manifest"])
+	data, err = json.Marshal(info)
+	must(t, err)
+	must(t, os.WriteFile(path, data, 0o644))
 }
 
 // RemoveManifests removes all manifests and tags of a repository.
