@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
 
-.PHONY: build install test vm-test lint fuzz demo clean
+.PHONY: build install test vm-test interop lint fuzz demo clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
@@ -22,10 +22,14 @@ test:
 vm-test:
 	GO='$(GO)' internal/vmtest/run
 
+# The tests against cfsctl, the reference implementation.
+interop:
+	GO='$(GO)' TAGS='$(TAGS)' internal/interop/run
+
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
-	$(GO) vet -tags '$(TAGS)' ./...
-	$(GO) tool staticcheck -tags '$(TAGS)' ./...
+	$(GO) vet -tags '$(TAGS) interop' ./...
+	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
 	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./reference); do \

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -153,17 +154,52 @@ func (i *Image) OpenLayer(ctx context.Context, n int) (io.ReadCloser, error) {
 	return newVerified(ctx, s, l.Digest(), l.Verity), nil
 }
 
+// LayerChunks are the pieces of a layer's content: bytes, and objects that
+// OpenObject opens. They are not checked against the layer's digest; who uses
+// them has to. Next may be called by one goroutine at a time, OpenObject by
+// several.
+type LayerChunks struct {
+	*splitstream.Chunks
+	stream *stream
+}
+
+// LayerChunks returns the pieces of the i-th layer. The caller closes them.
+func (i *Image) LayerChunks(ctx context.Context, n int) (*LayerChunks, error) {
+	l := i.Layers[n]
+	s, err := i.repo.openStream(ctx, l.Verity)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", l.Digest(), err)
+	}
+	return &LayerChunks{s.Chunks(), s}, nil
+}
+
+// OpenObject opens an object of the layer; see Repo.OpenObject.
+func (c *LayerChunks) OpenObject(d fsverity.Digest) (*os.File, int64, error) {
+	return c.stream.repo.OpenObject(d)
+}
+
+// Close closes the layer's stream.
+func (c *LayerChunks) Close() error { return c.stream.Close() }
+
+// LayerMismatch returns the error of the i-th layer's pieces having come to the
+// digest got. It wraps ErrDigestMismatch, or ErrVerity where an object is found
+// to be at fault, which takes reading all of them once more.
+func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) error {
+	l := i.Layers[n]
+	err := i.repo.blame(ctx, l.Verity, fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got))
+	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
+}
+
 // CheckObjects returns an error that wraps ErrMissingObject, and names the
 // object, where one is not there that the i-th layer is made of. Contents are
 // not looked at.
 func (i *Image) CheckObjects(ctx context.Context, n int) error {
-	l := i.Layers[n]
-	s, err := i.repo.openStream(ctx, l.Verity)
+	chunks, err := i.LayerChunks(ctx, n)
 	if err != nil {
-		return fmt.Errorf("layer %s: %w", l.Digest(), err)
+		return err
 	}
-	defer s.Close()
-	for chunks := s.Chunks(); ; {
+	defer chunks.Close()
+	for {
 		chunk, err := chunks.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -175,7 +211,7 @@ func (i *Image) CheckObjects(ctx context.Context, n int) error {
 			err = fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject)
 		}
 		if err != nil {
-			return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
+			return fmt.Errorf("layer %s: stream %s: %w", i.Layers[n].Digest(), i.Layers[n].Verity, err)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type copyOptions struct {
 	format          string
 	digestFile      string
 	preserveDigests bool
+	noZeroCopy      bool
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -36,9 +37,13 @@ func newCopyCommand(global *globalOptions) *cobra.Command {
 		Long: `Copy an image from one place to another.
 
 What arrives of an image in a composefs repository is the same image: its config,
-and so its image ID, byte for byte, and its layers. The layers are uncompressed
-until a destination compresses them, so the manifest's digest changes, but where
-the manifest lists the uncompressed layers already.`,
+and so its image ID, byte for byte, and its layers.
+
+Into containers-storage with the overlay driver it comes with its manifest, and
+the contents of its files are not copied where the filesystem can share them with
+the repository. Elsewhere the layers are uncompressed until a destination
+compresses them, so the manifest's digest changes, but where the manifest lists
+the uncompressed layers already.`,
 		Example: `  skopeo-cfs copy composefs:quay.io/org/os:42 containers-storage:quay.io/org/os:42
   skopeo-cfs copy 'composefs:[/srv/repo]os' docker://registry.example.com/org/os:42`,
 		Args: cobra.ExactArgs(2),
@@ -58,6 +63,7 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
 	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
 	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
+	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
 }
 
 // manifestTypes are the values of --format.
@@ -93,11 +99,6 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 		return err
 	}
 	defer policy.Destroy()
-	if o.preserveDigests || isDigested(dest) {
-		if err := canKeepDigest(ctx, src, sourceContext); err != nil {
-			return err
-		}
-	}
 	options := &copy.Options{
 		SourceCtx:             sourceContext,
 		DestinationCtx:        destContext,
@@ -111,11 +112,13 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	copied, err := copy.Image(ctx, policy, dest, src, options)
+	defer leftovers.release()
+	copied, err := o.copyImage(ctx, policy, dest, src, options)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
+		err = explainDuplicate(ctx, err, src)
 		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 		return errors.Join(err, leftovers.remove())
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/containers/storage"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
@@ -24,10 +25,16 @@ type leftovers struct {
 	path  string // the destination's file or directory, "" if it is none
 	inDir bool   // path was an empty directory, which is to stay
 
-	store  storage.Store
-	layers map[string]bool // those that were in the store before
-	src    types.ImageReference
+	store   storage.Store
+	layers  map[string]bool // those that were in the store before
+	reserve *os.File        // space to clean up in, nil if none could be had
+	src     types.ImageReference
 }
+
+// reserveSize is the space in bytes that is kept for cleaning up. To delete
+// anything containers/storage makes a directory and writes its lists anew, which
+// it can't on a disk that is full.
+const reserveSize = 8 << 20
 
 // noteLeftovers looks at a destination before a copy. In a directory that has
 // something in it already, an OCI layout mostly, nothing will be removed: what
@@ -72,11 +79,36 @@ func (l *leftovers) noteLayers(dest types.ImageReference) error {
 	for _, layer := range layers {
 		l.layers[layer.ID] = true
 	}
+	l.reserve = reserveIn(l.store.GraphRoot())
 	return nil
+}
+
+// reserveIn takes space of the filesystem that dir is on, in a file without a
+// name, which closing it frees. It returns nil where there is none, or no way to
+// do so.
+func reserveIn(dir string) *os.File {
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, reserveSize); err != nil {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// release frees what was kept for remove. It may be called again.
+func (l *leftovers) release() {
+	if l.reserve != nil {
+		l.reserve.Close()
+		l.reserve = nil
+	}
 }
 
 // remove removes what the copy has left.
 func (l *leftovers) remove() error {
+	l.release()
 	if l.store != nil {
 		return l.removeLayers()
 	}
@@ -103,7 +135,8 @@ func (l *leftovers) remove() error {
 }
 
 // removeLayers deletes the layers of the image that are new in the store and
-// that nothing uses.
+// that nothing uses, and those that were not completed: whoever is completing
+// one has the store to themselves.
 func (l *leftovers) removeLayers() error {
 	// Not the copy's context, which may be what ended it.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -119,7 +152,7 @@ func (l *leftovers) removeLayers() error {
 	for again := true; again; {
 		again = false
 		for _, layer := range layers {
-			if l.layers[layer.ID] || !ours[layer.UncompressedDigest] {
+			if l.layers[layer.ID] || !ours[layer.UncompressedDigest] && layer.Flags["incomplete"] != true {
 				continue
 			}
 			err := l.store.DeleteLayer(layer.ID)

@@ -6,15 +6,20 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/containers/storage/pkg/reexec"
+	"golang.org/x/sys/unix"
 )
 
 func main() {
 	if reexec.Init() { // this process is an extraction that containers/storage has started
 		return
 	}
+	// Writing to a pipe without a reader is an error like others, which ends list;
+	// a copy goes on, where the signal would have it leave everything behind.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	os.Exit(run(os.Args[1:]))
 }
 

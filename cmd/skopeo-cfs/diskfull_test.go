@@ -1,0 +1,81 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// newDisk returns a directory on a filesystem of its own, of so many bytes.
+func newDisk(t testing.TB, size int64) string {
+	t.Helper()
+	needRoot(t)
+	needTool(t, "mkfs.ext4", "mount", "umount")
+	dir := t.TempDir()
+	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
+	f, err := os.Create(image)
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(size))
+	require.NoError(t, f.Close())
+	require.NoError(t, os.Mkdir(at, 0o755))
+	tool(t, "mkfs.ext4", "-q", "-m", "0", image)
+	tool(t, "mount", "-o", "loop", image, at)
+	t.Cleanup(func() {
+		unmountBelow(t, at+"/")
+		if mounted, err := mountinfo.Mounted(at); assert.NoError(t, err) && mounted {
+			tool(t, "umount", at)
+		}
+	})
+	require.NoError(t, os.Remove(filepath.Join(at, "lost+found")))
+	return at
+}
+
+// A disk that is full is an error that says so; what was written to it is gone
+// afterwards, and a smaller image fits.
+func TestFullDisk(t *testing.T) {
+	repo, layer := newLarge(t)
+	large := "composefs:[" + repo + "]large"
+	for transport, path := range map[string]string{"dir": "image", "oci": "layout:x", "oci-archive": "image.tar:x", "docker-archive": "image.tar:x"} {
+		t.Run(transport, func(t *testing.T) {
+			disk := newDisk(t, 4*pieceSize)
+			copyImage(t, large, transport+":"+filepath.Join(disk, path)).assertFailure(t, "no space left on device")
+			assert.Empty(t, namesIn(t, disk))
+		})
+	}
+	t.Run("containers-storage", func(t *testing.T) {
+		s := newStore(t, newDisk(t, 4*pieceSize))
+		got := copyImage(t, large, s.image("x"))
+		// The library says first that it could not clean up at once.
+		_, got.stderr, _ = strings.Cut("\n"+got.stderr, "\nskopeo-cfs: ")
+		got.stderr = "skopeo-cfs: " + got.stderr
+		got.assertFailure(t, "no space left on device")
+		s.assertEmpty(t)
+		f := newForge(t)
+		data := tarOf(t, "small", make([]byte, 100))
+		f.tag("small", f.image(data))
+		copyImage(t, "composefs:["+f.repo+"]small", s.image("small")).requireSuccess(t)
+		assert.Equal(t, []digest.Digest{digest.FromBytes(data)}, readImage(t, s.image("small")).layers)
+	})
+	for transport, to := range map[string]func(t *testing.T) string{
+		"containers-storage": func(t *testing.T) string { return newStore(t, t.TempDir()).image("x") },
+		"oci-archive":        func(t *testing.T) string { return "oci-archive:" + filepath.Join(t.TempDir(), "image.tar:x") },
+	} {
+		t.Run("of temporary files for "+transport, func(t *testing.T) {
+			c := newCommand(t, "copy", "--insecure-policy", large, to(t))
+			c.tmp = newDisk(t, 4*pieceSize)
+			c.Args = append(c.Args, "--tmpdir", c.tmp)
+			c.run(t).assertFailure(t, "no space left on device", c.tmp)
+		})
+	}
+	t.Run("then there is room", func(t *testing.T) {
+		to := "dir:" + filepath.Join(newDisk(t, 12*pieceSize), "image")
+		copyImage(t, large, to).requireSuccess(t)
+		assert.Equal(t, []digest.Digest{layer}, readImage(t, to).layers)
+	})
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/skopeo-cfs/skopeo-cfs/zerocopy"
+)
+
+// progress shows what becomes of layers that are not copied by copy.Image, as
+// that shows it: a bar a layer on a terminal, else a line a layer.
+type progress struct {
+	out   io.Writer // nil: nothing is shown
+	start time.Time
+	pool  *mpb.Progress // nil where out is no terminal
+
+	mutex sync.Mutex // protects what follows
+	bars  map[int]*layerBar
+}
+
+// layerBar is a layer's bar, and when it last moved.
+type layerBar struct {
+	*mpb.Bar
+	moved time.Time
+}
+
+func newProgress(out io.Writer) *progress {
+	p := &progress{out: out, start: time.Now(), bars: map[int]*layerBar{}}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		p.pool = mpb.New(mpb.WithWidth(40), mpb.WithOutput(out))
+	}
+	return p
+}
+
+// note shows an event. It may be called concurrently.
+func (p *progress) note(e zerocopy.Event) {
+	if p.out == nil {
+		return
+	}
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if p.pool != nil {
+		p.move(e)
+		return
+	}
+	switch e.State {
+	case zerocopy.Found:
+		fmt.Fprintf(p.out, "Copying blob %s already there\n", e.Digest)
+	case zerocopy.Done:
+		fmt.Fprintf(p.out, "Copying blob %s done\n", e.Digest)
+	}
+}
+
+// move moves a layer's bar.
+func (p *progress) move(e zerocopy.Event) {
+	bar := p.bars[e.Layer]
+	if bar == nil {
+		bar = &layerBar{p.newBar(e), time.Now()}
+		p.bars[e.Layer] = bar
+	}
+	if e.State != zerocopy.Reading {
+		bar.SetTotal(e.Size, true)
+		return
+	}
+	now := time.Now()
+	bar.EwmaIncrInt64(e.Bytes, now.Sub(bar.moved))
+	bar.moved = now
+}
+
+func (p *progress) newBar(e zerocopy.Event) *mpb.Bar {
+	label, end := "Copying blob "+e.Digest.Encoded()[:12], " done"
+	if e.State == zerocopy.Found {
+		end = " already there"
+	}
+	bar := p.pool.AddBar(e.Size+1, // a bar ends by itself at its total
+		mpb.BarPriority(e.Layer),
+		mpb.BarFillerClearOnComplete(),
+		mpb.PrependDecorators(decor.OnComplete(decor.Name(label), label+end)),
+		mpb.AppendDecorators(
+			decor.OnComplete(decor.CountersKibiByte("%.1f / %.1f"), ""),
+			decor.OnComplete(decor.Name(" | "), ""),
+			decor.OnComplete(decor.EwmaSpeed(decor.SizeB1024(0), "% .1f", 30), ""),
+		))
+	return bar
+}
+
+// end leaves the terminal to others, and says what has happened if all went well.
+func (p *progress) end(stats zerocopy.Stats, err error) {
+	if p.pool != nil {
+		for _, bar := range p.bars {
+			bar.Abort(false) // does nothing to those that are complete
+		}
+		p.pool.Wait()
+	}
+	if p.out == nil || err != nil {
+		return
+	}
+	size := func(bytes int64) string {
+		return units.CustomSize("%.3g %s", float64(bytes), 1000, []string{"B", "kB", "MB", "GB", "TB", "PB"})
+	}
+	files := message.NewPrinter(language.English).Sprintf("%d", stats.Files)
+	fmt.Fprintf(p.out, "%s files, %s shared, %s written, %.1f s\n",
+		files, size(stats.Shared), size(stats.Written), time.Since(p.start).Seconds())
+}

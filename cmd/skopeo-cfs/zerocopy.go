@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containers/image/v5/copy"
+	"github.com/containers/image/v5/signature"
+	"github.com/containers/image/v5/types"
+	"github.com/sirupsen/logrus"
+
+	"github.com/skopeo-cfs/skopeo-cfs/zerocopy"
+)
+
+// copyImage copies an image: without copying its contents where that can be
+// done, else as copy.Image does it by itself.
+func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyContext, dest, src types.ImageReference, options *copy.Options) ([]byte, error) {
+	copied, err := o.copyShared(ctx, policy, dest, src, options)
+	if !errors.Is(err, zerocopy.ErrUnsupported) {
+		return copied, err
+	}
+	logrus.Debugf("Copying contents, since the image %v", err)
+	if o.preserveDigests || isDigested(dest) {
+		if err := canKeepDigest(ctx, src, options.SourceCtx); err != nil {
+			return nil, err
+		}
+	}
+	return copy.Image(ctx, policy, dest, src, options)
+}
+
+// errNotAsked is why contents are copied if they need not be.
+var errNotAsked = fmt.Errorf("%w: --no-zero-copy was given", zerocopy.ErrUnsupported)
+
+// copyShared copies an image into containers-storage without copying its
+// contents. The error wraps zerocopy.ErrUnsupported where that can't be done.
+func (o *copyOptions) copyShared(ctx context.Context, policy *signature.PolicyContext, dest, src types.ImageReference, options *copy.Options) ([]byte, error) {
+	if o.noZeroCopy {
+		return nil, errNotAsked
+	}
+	quiet := *options
+	quiet.ReportWriter = io.Discard // the layers are this function's to report
+	progress := newProgress(options.ReportWriter)
+	copied, stats, err := zerocopy.Image(ctx, policy, dest, src, &quiet, &zerocopy.Options{Progress: progress.note})
+	progress.end(stats, err)
+	return copied, err
+}

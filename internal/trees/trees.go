@@ -1,0 +1,123 @@
+// Package trees lists directories for tests, with all that tells two entries
+// apart but for what a copy can't have: inode numbers and the times of changes.
+package trees
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Entry is what stands at a path.
+type Entry struct {
+	Mode     string // type and permissions, octal
+	UID, GID uint32
+	Size     int64 // in bytes, of regular files and symlinks
+	ModTime  string
+	Device   string // of devices
+	Target   string // of symlinks
+	Content  string // of regular files: its SHA-256
+	Xattrs   string // all of them, sorted
+	Links    string // the other names of what has several, sorted
+}
+
+// List returns the entries below a directory, and itself as ".". Directories in
+// skip, relative ones, are left out with all that is in them.
+func List(t testing.TB, dir string, skip ...string) map[string]Entry {
+	t.Helper()
+	entries := map[string]Entry{}
+	names := map[uint64][]string{}
+	inodes := map[string]uint64{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(skip, name) {
+			return fs.SkipDir
+		}
+		var stat unix.Stat_t
+		if err := unix.Lstat(path, &stat); err != nil {
+			return err
+		}
+		if entries[name], err = entry(path, &stat); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if !d.IsDir() && stat.Nlink > 1 {
+			names[stat.Ino] = append(names[stat.Ino], name)
+			inodes[name] = stat.Ino
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, inode := range inodes {
+		e := entries[name]
+		e.Links = strings.Join(names[inode], " ")
+		entries[name] = e
+	}
+	return entries
+}
+
+func entry(path string, stat *unix.Stat_t) (e Entry, err error) {
+	e = Entry{
+		Mode: fmt.Sprintf("%o", stat.Mode), UID: stat.Uid, GID: stat.Gid,
+		ModTime: fmt.Sprintf("%d.%09d", stat.Mtim.Sec, stat.Mtim.Nsec),
+	}
+	switch stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return e, err
+		}
+		sum := sha256.Sum256(content)
+		e.Size, e.Content = stat.Size, hex.EncodeToString(sum[:])
+	case unix.S_IFLNK:
+		e.Size = stat.Size
+		if e.Target, err = os.Readlink(path); err != nil {
+			return e, err
+		}
+	case unix.S_IFCHR, unix.S_IFBLK:
+		e.Device = fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
+	}
+	e.Xattrs, err = xattrs(path)
+	return e, err
+}
+
+func xattrs(path string) (string, error) {
+	buffer := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, buffer)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var list []string
+	for _, name := range strings.Split(strings.TrimSuffix(string(buffer[:n]), "\x00"), "\x00") {
+		if name == "" {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(path, name, value)
+		if err != nil {
+			return "", err
+		}
+		list = append(list, fmt.Sprintf("%s=%q", name, value[:n]))
+	}
+	slices.Sort(list)
+	return strings.Join(list, " "), nil
+}

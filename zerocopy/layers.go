@@ -1,0 +1,171 @@
+package zerocopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/archive"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
+)
+
+// stage stages all layers, side by side, and applies each when those below it
+// are in the store.
+func (s *Staged) stage(ctx context.Context, options *Options) error {
+	if options.Parallelism <= 0 {
+		options = &Options{Parallelism: runtime.GOMAXPROCS(0), Progress: options.Progress}
+	}
+	ids := layerIDs(s.image.Layers)
+	ready := make([]chan *staged, len(ids)) // a nil layer is one that is there
+	for i := range ready {
+		ready[i] = make(chan *staged, 1)
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(options.Parallelism + 1)
+	cloner := &unpack.Cloner{}
+	group.Go(func() error { return s.applyAll(groupCtx, ids, ready, options) })
+	for i, id := range ids {
+		group.Go(func() error {
+			if err := groupCtx.Err(); err != nil {
+				return err
+			}
+			layer, err := s.prepare(groupCtx, i, id, cloner, options)
+			if err != nil {
+				return fmt.Errorf("layer %s: %w", s.image.Layers[i].DiffID, err)
+			}
+			ready[i] <- layer
+			return nil
+		})
+	}
+	err := group.Wait()
+	for _, r := range ready { // those that were not applied
+		select {
+		case layer := <-r:
+			if layer != nil {
+				err = errors.Join(err, layer.clean())
+			}
+		default:
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// prepare stages the i-th layer. It returns nil where the store has it.
+func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.Cloner, options *Options) (*staged, error) {
+	_, err := s.store.Layer(id)
+	if err == nil {
+		return nil, nil
+	}
+	if !errors.Is(err, storage.ErrLayerUnknown) {
+		return nil, err
+	}
+	chunks, err := s.image.LayerChunks(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	defer chunks.Close()
+	diffID := s.image.Layers[i].DiffID
+	layer, err := stageLayer(s.store, func(dest string, tarOptions *archive.TarOptions) (*unpack.Result, error) {
+		result, err := unpack.Layer(ctx, feed{chunks}, dest, tarOptions, unpack.Options{
+			Cloner: cloner, DiffID: diffID,
+			Progress: func(bytes int64) { s.report(options, i, Reading, bytes) },
+		})
+		if errors.Is(err, unpack.ErrUnusual) {
+			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+		return result, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if got := layer.result.Digest; got != diffID {
+		return nil, errors.Join(s.image.LayerMismatch(ctx, i, got), layer.clean())
+	}
+	return layer, nil
+}
+
+// applyAll makes the staged layers layers of the store, from the lowest on.
+func (s *Staged) applyAll(ctx context.Context, ids []string, ready []chan *staged, options *Options) error {
+	parent := ""
+	for i, id := range ids {
+		var layer *staged
+		select {
+		case layer = <-ready[i]:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if layer == nil {
+			s.stats.Found++
+			s.report(options, i, Found, 0)
+		} else if err := s.apply(layer, id, parent); err != nil {
+			return err
+		} else {
+			s.report(options, i, Done, 0)
+		}
+		parent = id
+	}
+	return nil
+}
+
+// apply makes a staged layer one of the store.
+func (s *Staged) apply(layer *staged, id, parent string) (err error) {
+	defer func() { err = errors.Join(err, layer.clean()) }()
+	applied := false
+	err = s.journal.locked(func() error {
+		if err := s.journal.add(id); err != nil {
+			return err
+		}
+		applied, err = layer.apply(id, parent)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !applied { // somebody else was faster
+		s.stats.Found++
+		return s.journal.forget(id)
+	}
+	s.stats.Staged++
+	s.stats.Files += layer.result.Files
+	s.stats.Shared += layer.result.Shared
+	s.stats.Written += layer.result.Written
+	return nil
+}
+
+func (s *Staged) report(options *Options, layer int, state State, bytes int64) {
+	if options.Progress != nil {
+		l := s.image.Layers[layer]
+		options.Progress(Event{layer, l.DiffID, l.Size, state, bytes})
+	}
+}
+
+// feed gives a layer to package unpack.
+type feed struct{ chunks *composefsrepo.LayerChunks }
+
+// Next implements unpack.Feed.
+func (f feed) Next() (unpack.Piece, error) {
+	chunk, err := f.chunks.Next()
+	if err != nil || chunk.Inline != nil {
+		return unpack.Piece{Inline: chunk.Inline}, err
+	}
+	return unpack.Piece{File: chunk.Object.String()}, nil
+}
+
+// Open implements unpack.Feed.
+func (f feed) Open(name string) (*os.File, int64, error) {
+	d, err := fsverity.Parse(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return f.chunks.OpenObject(d)
+}

@@ -1,0 +1,431 @@
+package unpack
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containers/storage/pkg/archive"
+	"github.com/containers/storage/pkg/idtools"
+	"golang.org/x/sys/unix"
+)
+
+// kind is what stands at a path of the tree.
+type kind int
+
+const (
+	nothing kind = iota
+	directory
+	implied // a directory that the tar has had no entry for yet
+	symlink
+	device // or a fifo, or a whiteout
+	file
+)
+
+// scanner reads the tar's entries in order. It makes all but regular files and
+// hard links, which it hands to the workers, and passes all of the tar on to the
+// record. Nothing is ever removed, replaced or reached through a symlink, so
+// what it knows of the tree is what is there, or will be.
+type scanner struct {
+	ctx    context.Context
+	stream *stream
+	tar    *tar.Reader
+	tree   *tree
+	items  chan<- *item
+	jobs   chan<- *fileJob
+
+	mappings   *idtools.IDMappings
+	whiteouts  bool // are converted to overlay's
+	kinds      map[string]kind
+	inodes     map[string]*inode // of regular files
+	dirs       []dirTimes
+	rootMode   *os.FileMode
+	rootHeader *tar.Header
+	uids, gids map[uint32]struct{}
+}
+
+// dirTimes are times to set of a directory when nothing is made in it any more.
+type dirTimes struct {
+	name  string
+	times [2]unix.Timespec
+}
+
+func newScanner(ctx context.Context, feed Feed, t *tree, items chan<- *item, jobs chan<- *fileJob) *scanner {
+	s := &scanner{
+		ctx: ctx, stream: &stream{feed: feed}, tree: t, items: items, jobs: jobs,
+		mappings:  idtools.NewIDMappingsFromMaps(t.options.UIDMaps, t.options.GIDMaps),
+		whiteouts: t.options.WhiteoutFormat == archive.OverlayWhiteoutFormat,
+		kinds:     map[string]kind{".": directory},
+		inodes:    map[string]*inode{},
+		uids:      map[uint32]struct{}{}, gids: map[uint32]struct{}{},
+	}
+	s.tar = tar.NewReader(s.stream)
+	return s
+}
+
+// scan reads the whole tar.
+func (s *scanner) scan() error {
+	defer close(s.items)
+	defer close(s.jobs)
+	defer s.tree.close()
+	defer s.stream.closeFile()
+	for {
+		header, err := s.tar.Next()
+		if errors.Is(err, io.EOF) {
+			return s.scanTrailer()
+		}
+		if err != nil {
+			return fmt.Errorf("reading the tar: %w", err)
+		}
+		if err := s.entry(header); err != nil {
+			return fmt.Errorf("%q: %w", header.Name, err)
+		}
+	}
+}
+
+// scanTrailer passes on what follows the end of the archive.
+func (s *scanner) scanTrailer() error {
+	buffer := make([]byte, 64<<10)
+	for {
+		if err := s.send(&item{raw: s.stream.cut()}); err != nil {
+			return err
+		}
+		_, err := s.stream.Read(buffer)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading what follows the tar: %w", err)
+		}
+	}
+}
+
+func (s *scanner) send(i *item) error {
+	select {
+	case s.items <- i:
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
+// entry unpacks an entry.
+func (s *scanner) entry(h *tar.Header) error {
+	i := &item{raw: s.stream.cut(), isEntry: true, name: h.Name, size: h.Size}
+	if err := checkOrdinary(h); err != nil {
+		return err
+	}
+	name := filepath.Clean(h.Name)
+	isWhiteout := strings.HasPrefix(path.Base(name), archive.WhiteoutPrefix)
+	if !isWhiteout {
+		s.uids[uint32(h.Uid)] = struct{}{}
+		s.gids[uint32(h.Gid)] = struct{}{}
+	}
+	if name == "." && h.Typeflag == tar.TypeDir { // containers/storage leaves it alone
+		s.rootHeader = h
+		return s.send(i)
+	}
+	if !s.mappings.Empty() {
+		ids, err := s.mappings.ToHost(idtools.IDPair{UID: h.Uid, GID: h.Gid})
+		if err != nil {
+			return err
+		}
+		h.Uid, h.Gid = ids.UID, ids.GID
+	}
+	switch relative := strings.TrimLeft(name, "/"); {
+	case name == "." || relative == "":
+		if err := s.root(h); err != nil {
+			return err
+		}
+	case relative == ".." || strings.HasPrefix(relative, "../"):
+		return fmt.Errorf("%w: the name leads out of the layer", ErrUnusual)
+	default:
+		if err := s.parents(path.Dir(relative)); err != nil {
+			return err
+		}
+		if s.whiteouts && isWhiteout {
+			if err := s.whiteout(h, relative); err != nil {
+				return err
+			}
+			break
+		}
+		if h.Typeflag == tar.TypeReg {
+			return s.regular(h, relative, i)
+		}
+		if err := s.special(h, relative); err != nil {
+			return err
+		}
+	}
+	return s.send(i)
+}
+
+// checkOrdinary refuses the entries whose content is not simply that of a file.
+func checkOrdinary(h *tar.Header) error {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return fmt.Errorf("%w: a sparse file", ErrUnusual)
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return nil
+	case tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		if h.Size == 0 {
+			return nil
+		}
+		return fmt.Errorf("%w: content of what has none", ErrUnusual)
+	default:
+		return fmt.Errorf("%w: an entry of type %q", ErrUnusual, h.Typeflag)
+	}
+}
+
+// root handles an entry of the root directory that is called "/".
+func (s *scanner) root(h *tar.Header) error {
+	if h.Typeflag != tar.TypeDir {
+		return fmt.Errorf("%w: the root directory is none", ErrUnusual)
+	}
+	s.rootHeader = h
+	m := newMetadata(h, s.tree.options)
+	if err := m.applyTo(s.tree.root, s.tree.options); err != nil {
+		return err
+	}
+	mode := os.FileMode(m.mode)
+	s.rootMode = &mode
+	s.dirs = append(s.dirs, dirTimes{".", fileTimes(h.AccessTime, h.ModTime)})
+	return nil
+}
+
+// parents makes a directory, and those above it, that the tar has no entry for.
+func (s *scanner) parents(dir string) error {
+	switch s.kinds[dir] {
+	case directory, implied:
+		return nil
+	case nothing:
+	default:
+		return fmt.Errorf("%w: its directory %q is none", ErrUnusual, dir)
+	}
+	if err := s.parents(path.Dir(dir)); err != nil {
+		return err
+	}
+	fd, err := s.tree.mkdir(dir, 0o777)
+	if err != nil {
+		return err
+	}
+	s.kinds[dir] = implied
+	ids := s.mappings.RootPair()
+	return (&metadata{uid: ids.UID, gid: ids.GID, chown: true}).applyOwner(fd, strict)
+}
+
+// strict are options by which no owner is optional.
+var strict = &archive.TarOptions{}
+
+// claim notes what is made at a path, where nothing may be yet.
+func (s *scanner) claim(name string, k kind) error {
+	if s.kinds[name] != nothing {
+		return fmt.Errorf("%w: it takes the place of another entry", ErrUnusual)
+	}
+	s.kinds[name] = k
+	return nil
+}
+
+// whiteout makes what overlay filesystems have for a whiteout.
+func (s *scanner) whiteout(h *tar.Header, name string) error {
+	if h.Size > 0 {
+		return fmt.Errorf("%w: a whiteout with content", ErrUnusual)
+	}
+	dir, base := path.Split(name)
+	if base == archive.WhiteoutOpaqueDir {
+		fd, err := s.tree.in(path.Clean("./" + dir))
+		if err != nil {
+			return err
+		}
+		if err := unix.Fsetxattr(fd, archive.GetOverlayXattrName("opaque"), []byte{'y'}, 0); err != nil {
+			return fmt.Errorf("making its directory opaque: %w", err)
+		}
+		return nil
+	}
+	hidden := strings.TrimPrefix(base, archive.WhiteoutPrefix)
+	if hidden == "" || hidden == "." || hidden == ".." {
+		return fmt.Errorf("%w: a whiteout of %q", ErrUnusual, hidden)
+	}
+	name = dir + hidden
+	if err := s.claim(name, device); err != nil {
+		return err
+	}
+	return s.tree.at(name, func(dir int, base, procPath string) error {
+		if err := unix.Mknodat(dir, base, unix.S_IFCHR, 0); err != nil {
+			return fmt.Errorf("making a whiteout: %w", err)
+		}
+		return (&metadata{uid: h.Uid, gid: h.Gid, chown: true}).applyOwnerAt(dir, base, strict)
+	})
+}
+
+// special makes what is neither a regular file nor a whiteout.
+func (s *scanner) special(h *tar.Header, name string) error {
+	m := newMetadata(h, s.tree.options)
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return s.directory(h, name, m)
+	case tar.TypeLink:
+		return s.link(h, name, m)
+	case tar.TypeSymlink:
+		if err := s.claim(name, symlink); err != nil {
+			return err
+		}
+		return s.tree.symlink(h, name, m)
+	case tar.TypeChar, tar.TypeBlock:
+		if s.tree.options.InUserNS && s.tree.options.ForceMask == nil {
+			return nil // can't be made there
+		}
+	}
+	if err := s.claim(name, device); err != nil {
+		return err
+	}
+	return s.tree.node(h, name, m)
+}
+
+// directory makes a directory.
+func (s *scanner) directory(h *tar.Header, name string, m *metadata) (err error) {
+	var fd int
+	if s.kinds[name] == implied {
+		fd, err = s.tree.in(name)
+	} else {
+		if err := s.claim(name, directory); err != nil {
+			return err
+		}
+		fd, err = s.tree.mkdir(name, m.mode)
+	}
+	if err != nil {
+		return err
+	}
+	s.kinds[name] = directory
+	s.dirs = append(s.dirs, dirTimes{name, fileTimes(h.AccessTime, h.ModTime)})
+	return withPath(name, m.applyTo(fd, s.tree.options))
+}
+
+// regular has a worker make a regular file.
+func (s *scanner) regular(h *tar.Header, name string, i *item) error {
+	if err := s.claim(name, file); err != nil {
+		return err
+	}
+	node := &inode{last: make(chan struct{})}
+	s.inodes[name] = node
+	job := &fileJob{name: name, metadata: newMetadata(h, s.tree.options), done: node.last, item: i}
+	if h.Size == 0 {
+		return s.sendJob(job)
+	}
+	i.buffers = make(chan *buffer, workerBuffers)
+	first, whole, err := s.stream.takeAll(h.Size)
+	if err != nil {
+		return err
+	}
+	if whole {
+		job.content = first
+		return s.sendJob(job)
+	}
+	pieces := make(chan []byte, 1)
+	defer close(pieces)
+	job.pieces, job.content.size = pieces, h.Size
+	if err := s.sendJob(job); err != nil {
+		return err
+	}
+	for left := h.Size; left > 0; {
+		piece, err := s.stream.takeSome(left, bufferSize)
+		if err != nil {
+			return err
+		}
+		select {
+		case pieces <- piece:
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+		left -= int64(len(piece))
+	}
+	s.stream.skipped = h.Size
+	return nil
+}
+
+// sendJob hands a job to the workers, and its item, if it has one, to the
+// record before that.
+func (s *scanner) sendJob(job *fileJob) error {
+	if job.item != nil {
+		if err := s.send(job.item); err != nil {
+			job.content.close()
+			return err
+		}
+	}
+	select {
+	case s.jobs <- job:
+		return nil
+	case <-s.ctx.Done():
+		job.content.close()
+		return s.ctx.Err()
+	}
+}
+
+// inode is a regular file under one or more names.
+type inode struct {
+	last chan struct{} // closed when the last job that concerns it is done
+}
+
+// link makes a hard link, in its turn where the target is a worker's.
+func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
+	target := strings.TrimLeft(filepath.Clean("/"+h.Linkname), "/")
+	targetKind := s.kinds[target]
+	if targetKind != file && targetKind != symlink && targetKind != device {
+		return fmt.Errorf("%w: a hard link to %q, which is no file of the layer", ErrUnusual, h.Linkname)
+	}
+	if strings.Contains(h.Linkname, "..") {
+		return fmt.Errorf("%w: a hard link to %q", ErrUnusual, h.Linkname)
+	}
+	if err := s.claim(name, targetKind); err != nil {
+		return err
+	}
+	node := s.inodes[target]
+	if node == nil { // made by this goroutine, so it is there
+		return s.tree.link(target, name, m, targetKind == symlink)
+	}
+	s.inodes[name] = node
+	job := &fileJob{name: name, metadata: m, linkTo: target, after: node.last, done: make(chan struct{})}
+	node.last = job.done
+	return s.sendJob(job)
+}
+
+// finish sets what has to wait until everything is there.
+func (s *scanner) finish() error {
+	for _, d := range s.dirs {
+		fd, err := s.tree.open(d.name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		err = setTimes(fd, &d.times)
+		unix.Close(fd)
+		if err != nil {
+			return withPath(d.name, err)
+		}
+	}
+	if s.tree.options.ForceMask == nil {
+		return nil
+	}
+	x := override(&tar.Header{}, os.ModeDir|0o755)
+	if h := s.rootHeader; h != nil {
+		x = override(&tar.Header{Uid: h.Uid, Gid: h.Gid}, os.ModeDir|os.FileMode(h.Mode))
+	}
+	if err := unix.Fsetxattr(s.tree.root, x.name, []byte(x.value), 0); err != nil {
+		return fmt.Errorf("setting extended attribute %q of the root directory: %w", x.name, err)
+	}
+	return nil
+}
+
+// ids returns the IDs that the tar has, sorted.
+func (s *scanner) ids() (uids, gids []uint32) {
+	return slices.Sorted(maps.Keys(s.uids)), slices.Sorted(maps.Keys(s.gids))
+}

@@ -1,0 +1,145 @@
+// Package unpack unpacks a layer's tar into a directory, as containers/storage
+// does it, where the contents of the tar's files lie in files already: it clones
+// those instead of writing them, reads each once for the digests, and does so on
+// all cores.
+//
+// It unpacks what layers are made of, each entry once and in its place. What is
+// out of the ordinary (sparse files, a path through a symlink, an entry in place
+// of another, …) it refuses with ErrUnusual, for containers/storage to judge.
+package unpack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/containers/storage/pkg/archive"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrUnusual: the tar has something that only the extraction of
+	// containers/storage itself is to judge.
+	ErrUnusual = errors.New("out of the ordinary")
+	// ErrDuplicatePath: the tar has a path twice, which the records of
+	// containers/storage have no place for.
+	ErrDuplicatePath = errors.New("a path occurs twice, which containers-storage does not support")
+	// ErrSize: the pieces do not have the sizes that they should have.
+	ErrSize = errors.New("content of the wrong size")
+)
+
+// Feed is a tar in pieces.
+type Feed interface {
+	// Next returns the next piece, or io.EOF behind the last.
+	Next() (Piece, error)
+	// Open opens the file of a piece and tells its size in bytes. The caller
+	// closes it.
+	Open(name string) (file *os.File, size int64, err error)
+}
+
+// Piece is some bytes of a tar, or the whole content of a file.
+type Piece struct {
+	// Inline is valid until the next call of Next.
+	Inline []byte
+	// File names the file for Open, "" where the piece is inline.
+	File string
+}
+
+// Options are optional.
+type Options struct {
+	// Workers is how many files are worked on at once; 0 for one more than there
+	// are cores.
+	Workers int
+	// Cloner clones contents; several calls may share one. Where it is nil, the
+	// call has its own.
+	Cloner *Cloner
+	// Progress is told how many bytes of the tar are through, since it was last
+	// called. It is called by one goroutine.
+	Progress func(bytes int64)
+	// DiffID is the digest that the tar should have, in SHA-256. Where it comes
+	// out with zeros behind the tar, such as some importers have lost, they are
+	// taken for part of it. What comes out is for the caller to compare.
+	DiffID digest.Digest
+}
+
+// Result is what was unpacked.
+type Result struct {
+	// Digest is the SHA-256 of the tar, Size its size in bytes.
+	Digest digest.Digest
+	Size   int64
+	// UIDs and GIDs are those in the tar, sorted.
+	UIDs, GIDs []uint32
+	// RootMode is the mode of the root directory where the tar sets it.
+	RootMode *os.FileMode
+	// TarSplit has the record from which tar-split rebuilds the tar, in memory.
+	// The caller closes it.
+	TarSplit *os.File
+	// Files counts regular files, Shared and Written the bytes of their
+	// contents that were cloned and that were not.
+	Files, Shared, Written int64
+}
+
+// Layer unpacks a tar into the empty directory dest, with the options that
+// containers/storage would unpack it with. It ends soon after ctx does. On an
+// error, dest has whatever was unpacked till then. The error wraps ErrUnusual,
+// ErrDuplicatePath or ErrSize, or is the feed's, the tar's or the system's.
+func Layer(ctx context.Context, feed Feed, dest string, tarOptions *archive.TarOptions, options Options) (_ *Result, err error) {
+	if options.Workers <= 0 {
+		options.Workers = runtime.GOMAXPROCS(0) + 1
+	}
+	if options.Cloner == nil {
+		options.Cloner = &Cloner{}
+	}
+	root, err := unix.Open(dest, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", dest, err)
+	}
+	defer unix.Close(root)
+	record, err := newRecord(options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			record.tarSplit.Close()
+		}
+	}()
+
+	group, ctx := errgroup.WithContext(ctx)
+	items := make(chan *item, queueLength)
+	jobs := make(chan *fileJob, queueLength)
+	s := newScanner(ctx, feed, &tree{root: root, options: tarOptions}, items, jobs)
+	group.Go(s.scan)
+	group.Go(func() error { return record.run(ctx, items) })
+	workers := make([]*worker, options.Workers)
+	for i := range workers {
+		workers[i] = newWorker(ctx, s.tree, options.Cloner)
+		group.Go(func() error { return workers[i].run(jobs) })
+	}
+	err = group.Wait()
+	for job := range jobs { // those that nobody took
+		job.content.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
+	result := record.result
+	result.UIDs, result.GIDs = s.ids()
+	result.RootMode = s.rootMode
+	for _, w := range workers {
+		result.Files += w.files
+		result.Shared += w.shared
+		result.Written += w.written
+	}
+	return &result, nil
+}
+
+// queueLength is how many entries, and open files among them, are under way.
+const queueLength = 64

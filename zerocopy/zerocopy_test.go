@@ -1,0 +1,46 @@
+package zerocopy_test
+
+import (
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/reflinks"
+)
+
+func TestLayersAreThoseOfThePlainWay(t *testing.T) {
+	for _, name := range fixtures.Repositories {
+		at := reflinks.XFS(t)
+		require.NoError(t, fixtures.UnpackTo(at, name))
+		repo := at + "/" + name
+		for layout, want := range fixtures.Layouts(t, name) {
+			if layout == "dup" || layout == "sbom" {
+				continue // no image for containers-storage
+			}
+			t.Run(name+"/"+layout, func(t *testing.T) {
+				plain := openStore(t, at+"/plain-"+layout, "overlay")
+				fast := openStore(t, at+"/fast-"+layout, "overlay")
+				image := "@" + want.Manifest.String()
+				require.NoError(t, copyPlain(t, plain, repo, image))
+				stats, err := copyFast(t, fast, repo, image)
+				require.NoError(t, err)
+				assert.Equal(t, len(want.Layers), stats.Staged)
+
+				sameLayers(t, plain, fast)
+				img, err := fast.Image(copied)
+				require.NoError(t, err)
+				assert.Equal(t, want.Config.Encoded(), img.ID)
+				assert.Equal(t, want.Manifest, img.Digest)
+				config, err := fast.ImageBigData(img.ID, want.Config.String())
+				require.NoError(t, err)
+				assert.Equal(t, want.Config, digest.FromBytes(config))
+				// The store has complaints of what extraction makes of some layers.
+				assert.Equal(t, complaints(t, plain), complaints(t, fast))
+				checkStaging(t, fast)
+			})
+		}
+	}
+}
