@@ -205,7 +205,9 @@ type runningHost struct {
 // its root.
 func newRunningHost(t *testing.T, h *bootchost.Host, source string) runningHost {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "cfs") // podman takes no long ones
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	s := newStore(t, dir)
 	for _, d := range []string{s.root, s.run, filepath.Join(dir, "mnt"), filepath.Join(dir, "etc")} {
 		require.NoError(t, os.MkdirAll(d, 0o755))

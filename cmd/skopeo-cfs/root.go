@@ -27,9 +27,10 @@ func newRootCommand() *cobra.Command {
 
 An image in a repository is composefs:[REPOSITORY]NAME, REPOSITORY being the
 path of its directory and NAME a tag ("skopeo-cfs list" shows them) or @DIGEST,
-the digest of a manifest or of a config. On a bootc host NAME may be @booted,
-@staged, @rollback, @ID, or a deployment's image ("skopeo-cfs deployments"). Without [REPOSITORY] it is looked up in
+the digest of a manifest or of a config. Without [REPOSITORY] it is looked up in
 /sysroot/composefs, or for users other than root in ~/.var/lib/composefs.
+On a bootc host NAME may also be @booted, @staged, @rollback, @ID, or the image of
+a deployment ("skopeo-cfs deployments" shows them).
 All other transports (containers-storage, docker, oci, dir, oci-archive,
 docker-archive, …) are those of skopeo; see containers-transports(5).`,
 		Version:       version(),
