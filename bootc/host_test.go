@@ -126,7 +126,7 @@ func TestStates(t *testing.T) {
 		}, []bootc.State{bootc.Booted, bootc.Rollback}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := bootchost.New(t, "sha512", test.deployments...)
+			h := bootchost.New(t, "", test.deployments...)
 			test.lay(t, h)
 			host := open(t, h)
 			assert.Equal(t, test.want, statesOf(t, h, host))
@@ -143,7 +143,7 @@ func TestTenDeploymentsInOrder(t *testing.T) {
 	for _, layout := range []string{"hello", "kinds", "sizes", "rootdir", "gnu-ustar", "trailers", "repeated", "many", "zstd", "raw"} {
 		ten = append(ten, bootchost.Deployment{Layout: layout})
 	}
-	h := bootchost.New(t, "sha512", ten...)
+	h := bootchost.New(t, "", ten...)
 	h.Boot(t, 4)
 	h.Stage(t, 7, true)
 	h.Menu(t, 4, 9, 2, 0)
@@ -161,7 +161,7 @@ func TestTenDeploymentsInOrder(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	h := bootchost.New(t, "sha512", three...)
+	h := bootchost.New(t, "", three...)
 	h.Boot(t, 0)
 	host := open(t, h)
 	d, err := host.Find("booted")
@@ -187,7 +187,7 @@ func TestFind(t *testing.T) {
 // A host that is not the running one has nothing booted, though what the
 // running system tells of itself would fit.
 func TestHostThatIsNotRunning(t *testing.T) {
-	h := bootchost.New(t, "sha512", three...)
+	h := bootchost.New(t, "", three...)
 	h.Boot(t, 0)
 	h.Stage(t, 1, false)
 	h.Menu(t, 2, 0, 1)
@@ -236,7 +236,7 @@ func TestHostsOfOtherKinds(t *testing.T) {
 
 // A host may have deployments of bootc's and yet have booted from ostree.
 func TestBootedFromOSTreeAllTheSame(t *testing.T) {
-	h := bootchost.New(t, "sha512", three...)
+	h := bootchost.New(t, "", three...)
 	require.NoError(t, os.MkdirAll(filepath.Join(h.Root, "run"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(h.Root, "run/ostree-booted"), nil, 0o644))
 	_, err := open(t, h).Find("booted")
@@ -262,7 +262,7 @@ func TestHostileDeployments(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := bootchost.New(t, "sha512", three...)
+			h := bootchost.New(t, "", three...)
 			h.Boot(t, 0)
 			require.NoError(t, spoil(filepath.Join(h.Sysroot, "state/deploy", h.IDs[1], h.IDs[1]+".origin")))
 			host := open(t, h)
@@ -288,7 +288,7 @@ func replace(path string, put func() error) error {
 }
 
 func TestWhatIsNoDeploymentIsLeftOut(t *testing.T) {
-	h := bootchost.New(t, "sha512", three...)
+	h := bootchost.New(t, "", three...)
 	for _, name := range []string{"lost+found", "x", h.IDs[0] + ".tmp", strings.ToUpper(h.IDs[0])} {
 		require.NoError(t, os.Mkdir(filepath.Join(h.Sysroot, "state/deploy", name), 0o755))
 	}
@@ -306,7 +306,7 @@ func TestWarnings(t *testing.T) {
 		"a mount table broken": {"proc/self/mountinfo", "x\n", "mountinfo"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := bootchost.New(t, "sha512", three...)
+			h := bootchost.New(t, "", three...)
 			path := filepath.Join(h.Root, test.path)
 			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 			require.NoError(t, os.WriteFile(path, []byte(test.content), 0o644))
