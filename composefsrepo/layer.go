@@ -196,3 +196,29 @@ func (i *Image) BlameLayer(ctx context.Context, n int, err error) error {
 	l := i.Layers[n]
 	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, i.repo.culprit(ctx, l.Verity, err))
 }
+
+// CheckObjects returns an error that wraps ErrMissingObject, and names the
+// object, where one is not there that the i-th layer is made of. Contents are
+// not looked at.
+func (i *Image) CheckObjects(ctx context.Context, n int) error {
+	chunks, err := i.LayerChunks(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer chunks.Close()
+	for {
+		chunk, err := chunks.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && !chunk.Object.IsZero() && !i.repo.hasObject(chunk.Object) {
+			err = fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject)
+		}
+		if err != nil {
+			return fmt.Errorf("layer %s: stream %s: %w", i.Layers[n].Digest(), i.Layers[n].Verity, err)
+		}
+	}
+}
