@@ -33,6 +33,7 @@ func newDisk(t testing.TB, size int64) string {
 // A disk that is full is an error that says so; what was written to it is gone
 // afterwards, and a smaller image fits.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	repo, layer := newLarge(t)
 	large := "composefs:[" + repo + "]large"
 	for transport, path := range map[string]string{"dir": "image", "oci": "layout:x", "oci-archive": "image.tar:x", "docker-archive": "image.tar:x"} {

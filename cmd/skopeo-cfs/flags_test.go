@@ -17,6 +17,7 @@ import (
 )
 
 func TestPreserveDigests(t *testing.T) {
+	t.Parallel()
 	repo, dir := fixtures.Unpack(t, "sha512"), t.TempDir()
 	for _, layout := range []string{"raw", "sbom"} {
 		want := fixtures.Expected(t)[layout]
@@ -47,6 +48,7 @@ func TestPreserveDigests(t *testing.T) {
 }
 
 func TestFormatIsConverted(t *testing.T) {
+	t.Parallel()
 	repo := fixtures.Unpack(t, "sha256")
 	for _, layout := range []string{"hello", "zstd", "raw"} {
 		for format, typ := range map[string]string{"oci": imgspecv1.MediaTypeImageManifest, "v2s2": manifest.DockerV2Schema2MediaType} {
@@ -97,6 +99,7 @@ func TestTemporaryDirectoryMustExist(t *testing.T) {
 }
 
 func TestRegistryWithAPassword(t *testing.T) {
+	t.Parallel()
 	repo, registry := fixtures.Unpack(t, "sha256"), newRegistry(t, "secret")
 	from, to := "composefs:["+repo+"]hello", "docker://"+registry+"/hello"
 	auth := filepath.Join(t.TempDir(), "auth.json")

@@ -13,6 +13,7 @@ import (
 )
 
 func TestListAsJSON(t *testing.T) {
+	t.Parallel()
 	for _, name := range fixtures.Repositories {
 		t.Run(name, func(t *testing.T) {
 			got := runCommand(t, "list", "--json", fixtures.Unpack(t, name))

@@ -16,6 +16,7 @@ import (
 // What arrives in containers-storage is an image to podman, under the ID that it
 // always had, and what podman pushes of it has the same layers.
 func TestPodmanHasTheImages(t *testing.T) {
+	t.Parallel()
 	s, dir := newStore(t, t.TempDir()), t.TempDir()
 	repo := fixtures.Unpack(t, "sha512")
 	layouts := fixtures.Layouts(t, "sha512")
@@ -52,6 +53,9 @@ func TestPodmanHasTheImages(t *testing.T) {
 			to := "oci:" + filepath.Join(dir, layout) + ":x"
 			s.podman(t, "push", "-q", "localhost/"+layout, to)
 			readImage(t, to).assertIs(t, image)
+			if layout != "hello" && layout != "kinds" {
+				return
+			}
 			to = "oci:" + filepath.Join(dir, "by-us-"+layout) + ":x"
 			copyImage(t, s.image(layout), to).requireSuccess(t)
 			readImage(t, to).assertIs(t, image)
@@ -60,6 +64,7 @@ func TestPodmanHasTheImages(t *testing.T) {
 }
 
 func TestPodmanRunsTheImage(t *testing.T) {
+	t.Parallel()
 	needTool(t, "podman", "crun", "unshare")
 	s := newStore(t, t.TempDir())
 	copyImage(t, "composefs:["+fixtures.Unpack(t, "old-sha512")+"]hello", s.image("hello")).requireSuccess(t)
@@ -74,8 +79,9 @@ exec podman --root "$0" --runroot "$1" --storage-driver overlay --cgroup-manager
 }
 
 func TestPodmanLoadsTheDockerArchive(t *testing.T) {
+	t.Parallel()
 	repo := fixtures.Unpack(t, "old-sha256")
-	for _, layout := range []string{"hello", "kinds", "many", "repeated", "raw"} {
+	for _, layout := range []string{"hello", "kinds", "repeated", "raw"} {
 		t.Run(layout, func(t *testing.T) {
 			s := newStore(t, t.TempDir())
 			want := fixtures.Expected(t)[layout]

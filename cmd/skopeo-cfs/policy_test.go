@@ -29,6 +29,7 @@ func policyFile(t testing.TB, scope, requirement, otherwise string) string {
 
 // A policy accepts and rejects an image whichever way its name was typed.
 func TestPolicyIsObeyed(t *testing.T) {
+	t.Parallel()
 	repo := fixtures.Unpack(t, "sha256")
 	link := filepath.Join(t.TempDir(), "link")
 	require.NoError(t, os.Symlink(repo, link))
