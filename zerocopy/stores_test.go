@@ -2,7 +2,6 @@ package zerocopy_test
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -174,21 +173,14 @@ func sameLayers(t testing.TB, want, got storage.Store) {
 }
 
 // started is when the tests began.
-var started = fmt.Sprintf("%d", time.Now().Unix())
+var started = time.Now()
 
 // listLayer lists a layer's directory. A time that is none of the tar's but that
 // of the extraction (of a whiteout, of the root, of a directory that the tar has
 // no entry for, or an entry before that of something in it) is "now".
 func listLayer(t testing.TB, store storage.Store, id string) map[string]trees.Entry {
 	t.Helper()
-	entries := trees.List(t, filepath.Join(store.GraphRoot(), "overlay", id, "diff"))
-	for name, e := range entries {
-		if len(e.ModTime) == len(started)+len(".000000000") && e.ModTime >= started {
-			e.ModTime = "now"
-			entries[name] = e
-		}
-	}
-	return entries
+	return trees.ListUnpacked(t, filepath.Join(store.GraphRoot(), "overlay", id, "diff"), started)
 }
 
 func diffDigest(t testing.TB, store storage.Store, id string) digest.Digest {

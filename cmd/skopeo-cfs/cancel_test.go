@@ -80,11 +80,11 @@ func TestInterruptedCopyLeavesNothing(t *testing.T) {
 	}
 }
 
-// hasFile tells whether a layer of the store has a file of the size or more. It
-// opens nothing below, which could keep what is mounted there from being
-// unmounted.
-func (s store) hasFile(name string, size int64) bool {
-	files, err := filepath.Glob(filepath.Join(s.root, "overlay/*/diff", name))
+// hasFile tells whether the store has a file of the size or more, at a path like
+// the pattern below the driver's directory. It opens nothing there, which could
+// keep what is mounted from being unmounted.
+func (s store) hasFile(pattern string, size int64) bool {
+	files, err := filepath.Glob(filepath.Join(s.root, "overlay", pattern))
 	if err != nil || len(files) == 0 {
 		return false
 	}
@@ -95,15 +95,20 @@ func (s store) hasFile(name string, size int64) bool {
 func TestInterruptedCopyLeavesNothingInStorage(t *testing.T) {
 	t.Parallel()
 	repo, layer := newLarge(t)
-	for name, reached := range map[string]func(s store, tmp string) bool{
-		"fetching":   func(_ store, tmp string) bool { return sizeBelow(tmp) > pieceSize },
-		"extracting": func(s store, _ string) bool { return s.hasFile("large", pieceSize) },
+	for name, way := range map[string]struct {
+		flags   []string
+		reached func(s store, tmp string) bool
+	}{
+		"fetching":   {[]string{"--no-zero-copy"}, func(_ store, tmp string) bool { return sizeBelow(tmp) > pieceSize }},
+		"extracting": {[]string{"--no-zero-copy"}, func(s store, _ string) bool { return s.hasFile("*/diff/large", pieceSize) }},
+		"staging":    {nil, func(s store, _ string) bool { return s.hasFile("staging/*/dir/large", pieceSize) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, t.TempDir())
 			c := newCommand(t, "copy", "--insecure-policy", "composefs:["+repo+"]endless", s.image("x"))
+			c.Args = append(c.Args, way.flags...)
 			c.start(t)
-			c.waitUntil(t, name, func() bool { return reached(s, c.tmp) })
+			c.waitUntil(t, name, func() bool { return way.reached(s, c.tmp) })
 			c.interrupt(t, unix.SIGTERM).assertFailure(t, "interrupted by SIGTERM")
 			s.assertEmpty(t)
 
@@ -140,7 +145,7 @@ func TestInterruptedCopyLeavesWhatWasThere(t *testing.T) {
 	copyImage(t, "composefs:["+repo+"]large", s.image("large")).requireSuccess(t)
 	c := newCommand(t, "copy", "--insecure-policy", "composefs:["+repo+"]endless", s.image("endless"))
 	c.start(t)
-	c.waitUntil(t, "half way", func() bool { return sizeBelow(c.tmp) > pieceSize })
+	c.waitUntil(t, "half way", func() bool { return s.hasFile("staging/*/dir/large", pieceSize) })
 	c.interrupt(t, unix.SIGINT).assertFailure(t, "interrupted by SIGINT")
 	assert.Equal(t, []digest.Digest{layer}, readImage(t, s.image("large")).layers)
 }

@@ -43,26 +43,28 @@ func TestFullDisk(t *testing.T) {
 			assert.Empty(t, namesIn(t, disk))
 		})
 	}
-	t.Run("containers-storage", func(t *testing.T) {
-		s := newStore(t, newDisk(t, 4*pieceSize))
-		got := copyImage(t, large, s.image("x"))
-		// The library says first that it could not clean up at once.
-		_, got.stderr, _ = strings.Cut("\n"+got.stderr, "\nskopeo-cfs: ")
-		got.stderr = "skopeo-cfs: " + got.stderr
-		got.assertFailure(t, "no space left on device")
-		s.assertEmpty(t)
-		f := newForge(t)
-		data := tarOf(t, "small", make([]byte, 100))
-		f.tag("small", f.image(data))
-		copyImage(t, "composefs:["+f.repo+"]small", s.image("small")).requireSuccess(t)
-		assert.Equal(t, []digest.Digest{digest.FromBytes(data)}, readImage(t, s.image("small")).layers)
-	})
+	for name, flags := range map[string][]string{"containers-storage": nil, "containers-storage, by copying": {"--no-zero-copy"}} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, newDisk(t, 4*pieceSize))
+			got := copyImage(t, large, s.image("x"), flags...)
+			// The library says first that it could not clean up at once.
+			_, got.stderr, _ = strings.Cut("\n"+got.stderr, "\nskopeo-cfs: ")
+			got.stderr = "skopeo-cfs: " + got.stderr
+			got.assertFailure(t, "no space left on device")
+			s.assertEmpty(t)
+			f := newForge(t)
+			data := tarOf(t, "small", make([]byte, 100))
+			f.tag("small", f.image(data))
+			copyImage(t, "composefs:["+f.repo+"]small", s.image("small")).requireSuccess(t)
+			assert.Equal(t, []digest.Digest{digest.FromBytes(data)}, readImage(t, s.image("small")).layers)
+		})
+	}
 	for transport, to := range map[string]func(t *testing.T) string{
 		"containers-storage": func(t *testing.T) string { return newStore(t, t.TempDir()).image("x") },
 		"oci-archive":        func(t *testing.T) string { return "oci-archive:" + filepath.Join(t.TempDir(), "image.tar:x") },
 	} {
 		t.Run("of temporary files for "+transport, func(t *testing.T) {
-			c := newCommand(t, "copy", "--insecure-policy", large, to(t))
+			c := newCommand(t, "copy", "--insecure-policy", "--no-zero-copy", large, to(t))
 			c.tmp = newDisk(t, 4*pieceSize)
 			c.Args = append(c.Args, "--tmpdir", c.tmp)
 			c.run(t).assertFailure(t, "no space left on device", c.tmp)

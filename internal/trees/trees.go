@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,9 +31,8 @@ type Entry struct {
 	Links    string // the other names of what has several, sorted
 }
 
-// List returns the entries below a directory, and itself as ".". Directories in
-// skip, relative ones, are left out with all that is in them.
-func List(t testing.TB, dir string, skip ...string) map[string]Entry {
+// List returns the entries below a directory, and itself as ".".
+func List(t testing.TB, dir string) map[string]Entry {
 	t.Helper()
 	entries := map[string]Entry{}
 	names := map[uint64][]string{}
@@ -44,9 +44,6 @@ func List(t testing.TB, dir string, skip ...string) map[string]Entry {
 		name, err := filepath.Rel(dir, path)
 		if err != nil {
 			return err
-		}
-		if slices.Contains(skip, name) {
-			return fs.SkipDir
 		}
 		var stat unix.Stat_t
 		if err := unix.Lstat(path, &stat); err != nil {
@@ -68,6 +65,24 @@ func List(t testing.TB, dir string, skip ...string) map[string]Entry {
 		e := entries[name]
 		e.Links = strings.Join(names[inode], " ")
 		entries[name] = e
+	}
+	return entries
+}
+
+// ListUnpacked lists a directory that something was unpacked into after start.
+// A time since then is none of what was unpacked: it is "now".
+func ListUnpacked(t testing.TB, dir string, start time.Time) map[string]Entry {
+	t.Helper()
+	entries := List(t, dir)
+	for name, e := range entries {
+		var seconds int64
+		if _, err := fmt.Sscanf(e.ModTime, "%d.", &seconds); err != nil {
+			t.Fatal(err)
+		}
+		if now := time.Now().Unix(); seconds >= start.Unix() && seconds <= now {
+			e.ModTime = "now"
+			entries[name] = e
+		}
 	}
 	return entries
 }
