@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -93,4 +94,36 @@ func TestPodmanLoadsTheDockerArchive(t *testing.T) {
 			loaded.assertIs(t, want)
 		})
 	}
+}
+
+// What shares its contents with the repository is no other image to podman: it
+// is saved, pushed to a registry, built upon and removed like any.
+func TestPodmanUsesTheImage(t *testing.T) {
+	t.Parallel()
+	needTool(t, "podman")
+	s, dir := newStore(t, t.TempDir()), t.TempDir()
+	repo := fixtures.Unpack(t, "sha512")
+	want := fixtures.Expected(t)["hello"]
+	copyImage(t, "composefs:["+repo+"]hello", s.image("hello")).requireSuccess(t)
+	assert.Equal(t, want.Manifest, readImage(t, s.image("hello")).manifest)
+
+	saved := filepath.Join(dir, "saved.tar")
+	s.podman(t, "save", "-q", "--format", "oci-archive", "-o", saved, "localhost/hello")
+	readImage(t, "oci-archive:"+saved).assertIs(t, want)
+
+	host := newRegistry(t, "")
+	s.podman(t, "push", "-q", "--tls-verify=false", "localhost/hello", "docker://"+host+"/hello:latest")
+	layout := "oci:" + filepath.Join(dir, "pulled") + ":x"
+	copyImage(t, "docker://"+host+"/hello:latest", layout, "--src-tls-verify=false").requireSuccess(t)
+	readImage(t, layout).assertIs(t, want)
+
+	containerfile := filepath.Join(dir, "Containerfile")
+	require.NoError(t, os.WriteFile(containerfile, []byte("FROM localhost/hello\nCOPY Containerfile /added\n"), 0o644))
+	s.podman(t, "build", "-q", "--isolation", "chroot", "-t", "localhost/built", "-f", containerfile, dir)
+	built := readImage(t, s.image("built"))
+	require.Len(t, built.layers, len(want.Layers)+1)
+	assert.Equal(t, readImage(t, s.image("hello")).layers, built.layers[:len(want.Layers)])
+
+	s.podman(t, "rmi", "--all", "--force")
+	s.assertEmpty(t)
 }
