@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,31 +20,60 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
 )
 
+// fixture is an image of the fixtures.
+type fixture struct {
+	config      imgspecv1.Image
+	annotations map[string]string
+	layers      []composefsrepo.Layer
+	tars        [][]byte
+}
+
+var (
+	readFixtures sync.Once
+	read         = map[string]fixture{}
+)
+
 // Fixture returns an image of the fixtures, with what a new one is made of, and
-// the layers' tars.
+// the layers' tars, which are not to be changed.
 func Fixture(t testing.TB, layout string) (repomaker.Image, [][]byte) {
 	t.Helper()
-	repo, err := composefsrepo.Open(t.Context(), fixtures.Unpack(t, "sha256"), nil)
+	readFixtures.Do(func() { readAll(t) })
+	f, ok := read[layout]
+	if !ok {
+		t.Fatalf("there is no fixture %s", layout)
+	}
+	image := repomaker.Image{Config: f.config, Annotations: f.annotations}
+	for i, l := range f.layers {
+		image.Layers = append(image.Layers, repomaker.Layer{Tar: bytes.NewReader(f.tars[i]), Annotations: l.Descriptor.Annotations})
+	}
+	return image, f.tars
+}
+
+// readAll reads all images of a repository, which takes much longer to unpack.
+func readAll(t testing.TB) {
+	t.Helper()
+	const name = "sha256"
+	repo, err := composefsrepo.Open(t.Context(), fixtures.Unpack(t, name), nil)
 	check(t, err)
 	defer repo.Close()
-	image, err := repo.ImageByDigest(t.Context(), fixtures.Expected(t)[layout].Manifest)
-	check(t, err)
-	var made repomaker.Image
-	check(t, json.Unmarshal(image.Config, &made.Config))
-	var m imgspecv1.Manifest
-	check(t, json.Unmarshal(image.Manifest, &m))
-	made.Annotations = m.Annotations
-	var tars [][]byte
-	for i, l := range image.Layers {
-		content, err := image.OpenLayer(t.Context(), i)
+	for layout, expected := range fixtures.Layouts(t, name) {
+		image, err := repo.ImageByDigest(t.Context(), expected.Manifest)
 		check(t, err)
-		data, err := io.ReadAll(content)
-		check(t, err)
-		check(t, content.Close())
-		tars = append(tars, data)
-		made.Layers = append(made.Layers, repomaker.Layer{Tar: bytes.NewReader(data), Annotations: l.Descriptor.Annotations})
+		f := fixture{layers: image.Layers}
+		check(t, json.Unmarshal(image.Config, &f.config))
+		var m imgspecv1.Manifest
+		check(t, json.Unmarshal(image.Manifest, &m))
+		f.annotations = m.Annotations
+		for i := range image.Layers {
+			content, err := image.OpenLayer(t.Context(), i)
+			check(t, err)
+			data, err := io.ReadAll(content)
+			check(t, err)
+			check(t, content.Close())
+			f.tars = append(f.tars, data)
+		}
+		read[layout] = f
 	}
-	return made, tars
 }
 
 // Add makes a repository in the directory path with an image of the fixtures,
