@@ -24,7 +24,7 @@ func (s *Source) rearchive(ctx context.Context, l layer, w io.Writer) (types.Blo
 		return fail(err)
 	}
 	defer content.Close()
-	out := &measured{Writer: w, hash: digest.Canonical.Hash()}
+	out := &measured{ctx: ctx, Writer: w, hash: digest.Canonical.Hash()}
 	buffered := bufio.NewWriterSize(out, bufferSize)
 	if err := rewrite(buffered, content); err != nil {
 		return fail(err)
@@ -39,14 +39,19 @@ func (s *Source) rearchive(ctx context.Context, l layer, w io.Writer) (types.Blo
 	return s.changedInfo(l, digest.NewDigest(digest.Canonical, out.hash), out.size), nil
 }
 
-// measured passes on what is written, and measures it.
+// measured passes on what is written, and measures it. It ends with its context,
+// which reading does not while a hole is written out.
 type measured struct {
+	ctx context.Context
 	io.Writer
 	hash hash.Hash
 	size int64
 }
 
 func (m *measured) Write(p []byte) (int, error) {
+	if err := m.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := m.Writer.Write(p)
 	m.hash.Write(p[:n])
 	m.size += int64(n)

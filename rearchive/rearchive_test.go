@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -349,6 +350,22 @@ func TestCancellation(t *testing.T) {
 
 	src := openRearchived(t, repo, "sizes")
 	info := manifestOf(t, src).LayerInfos()[0].BlobInfo
+	t.Run("in a hole", func(t *testing.T) {
+		sparse := filepath.Join(t.TempDir(), "sparse")
+		require.NoError(t, os.WriteFile(sparse, []byte("data"), 0o600))
+		require.NoError(t, os.Truncate(sparse, 1<<40))
+		data, err := exec.Command("tar", "--format=gnu", "-S", "-C", filepath.Dir(sparse), "-c", "sparse").Output()
+		require.NoError(t, err)
+		repo := t.TempDir()
+		damaged.Add(t, repo, fsverity.SHA256, repomaker.Options{}, "hello", func(image *repomaker.Image) {
+			image.Layers[0].Tar = bytes.NewReader(data)
+			damaged.AlterHeaders(0)(image)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // it would take many minutes
+		defer cancel()
+		_, err = rearchive.Reference(parse(t, "composefs:["+repo+"]hello")).NewImageSource(ctx, nil)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	})
 	t.Run("closed half way", func(t *testing.T) {
 		content, _, err := src.GetBlob(t.Context(), info, none.NoCache)
 		require.NoError(t, err)
