@@ -39,7 +39,7 @@ func Reference(ref types.ImageReference) types.ImageReference {
 // New returns what serves the image of src re-archived, a *Source; or, where
 // every layer is right, or lacks only zeros that can be added (see
 // composefsrepo.Image.Repaired), one that serves the image itself. It reads all
-// layers, several at once, those that are to be re-archived twice. What it
+// layers, several at once, and those that are to be re-archived again. What it
 // returns takes the place of src, and closes it. The error is that of ctx, or of
 // the first layer that can't be re-archived, composefsrepo's where the
 // repository is at fault.

@@ -101,7 +101,7 @@ func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.C
 // made from what the streams have, is wrong about that.
 func (s *Staged) checkSize(i int, size int64) error {
 	if s.image.Synthesised && size != s.image.Layers[i].Size {
-		return fmt.Errorf("%w: there is no manifest, and none can be made: %w", ErrUnsupported, composefsrepo.ErrLostZeros)
+		return fmt.Errorf("%w: there is no manifest, and one made from the config would have a wrong size: %w", ErrUnsupported, composefsrepo.ErrLostZeros)
 	}
 	return nil
 }
