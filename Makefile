@@ -3,6 +3,7 @@
 TAGS := containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper
 
 GO ?= go
+SHELL := /bin/bash
 PREFIX ?= /usr/local
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
@@ -15,8 +16,9 @@ build:
 install: build
 	install -D -m 755 bin/skopeo-cfs '$(DESTDIR)$(PREFIX)/bin/skopeo-cfs'
 
+# Says which tests were left out, and why: those that need root, mostly.
 test:
-	$(GO) test -race -tags '$(TAGS)' ./...
+	@set -o pipefail; $(GO) test -v -race -tags '$(TAGS)' ./... | grep -vE '^(=== |PASS$$| *--- PASS)'
 
 # The tests that need a kernel with fs-verity, in a virtual machine.
 vm-test:
@@ -32,7 +34,7 @@ lint:
 	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
-	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./reference ./rearchive); do \
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive); do \
 		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
 			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \

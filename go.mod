@@ -23,6 +23,7 @@ require (
 	golang.org/x/sys v0.34.0
 	golang.org/x/term v0.33.0
 	golang.org/x/text v0.27.0
+	gopkg.in/ini.v1 v1.67.0
 )
 
 require (

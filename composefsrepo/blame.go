@@ -18,6 +18,11 @@ func (r *Repo) blame(ctx context.Context, at fsverity.Digest, err error) error {
 	if !errors.Is(err, ErrDigestMismatch) && !errors.Is(err, splitstream.ErrSize) && !errors.Is(err, splitstream.ErrCorrupt) {
 		return err
 	}
+	return r.culprit(ctx, at, err)
+}
+
+// culprit is blame for an error that may be an object's fault.
+func (r *Repo) culprit(ctx context.Context, at fsverity.Digest, err error) error {
 	if culprit := r.checkContent(ctx, at); culprit != nil {
 		return culprit
 	}

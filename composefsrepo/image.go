@@ -287,3 +287,13 @@ func (r *Repo) readConfig(ctx context.Context, d digest.Digest, at fsverity.Dige
 	}
 	return config, nil
 }
+
+// Name returns the digest by which ImageByDigest finds the image: the
+// manifest's, or the config's where the repository has no manifest under its own
+// digest.
+func (i *Image) Name() digest.Digest {
+	if _, err := i.repo.findStream(manifestPrefix + i.ManifestDigest.String()); i.Synthesised || err != nil {
+		return i.ConfigDescriptor.Digest
+	}
+	return i.ManifestDigest
+}

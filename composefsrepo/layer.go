@@ -198,9 +198,9 @@ func (c *LayerChunks) Close() error { return c.stream.Close() }
 
 // LayerMismatch returns the error of the i-th layer's pieces having come to the
 // digest got. It is an OtherTarError, or wraps ErrVerity where an object is found
-// to be at fault, which takes reading all of them once more.
+// to be at fault.
 func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) error {
-	return i.repo.explain(ctx, i.Layers[n], mismatch(i.Layers[n], got))
+	return i.BlameLayer(ctx, n, mismatch(i.Layers[n], got))
 }
 
 // mismatch returns the error of a layer having come to the digest got.
@@ -211,8 +211,42 @@ func mismatch(l Layer, got digest.Digest) error {
 	return fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got)
 }
 
-// explain adds to an error of a layer's content where that comes from, and puts
-// the error of the object at fault in its place if there is one.
-func (r *Repo) explain(ctx context.Context, l Layer, err error) error {
-	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, r.blame(ctx, l.Verity, err))
+// BlameLayer looks for the object that made the i-th layer's pieces wrong, as
+// err has it, by computing the fs-verity digests of all of them. It returns an
+// error that names the object and wraps ErrVerity, or err, if none is at fault,
+// with the layer's name.
+func (i *Image) BlameLayer(ctx context.Context, n int, err error) error {
+	l := i.Layers[n]
+	return inLayer(l, i.repo.culprit(ctx, l.Verity, err))
+}
+
+// inLayer adds the layer to an error of its content.
+func inLayer(l Layer, err error) error {
+	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
+}
+
+// CheckObjects returns an error that wraps ErrMissingObject, and names the
+// object, where one is not there that the i-th layer is made of. Contents are
+// not looked at.
+func (i *Image) CheckObjects(ctx context.Context, n int) error {
+	chunks, err := i.LayerChunks(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer chunks.Close()
+	for {
+		chunk, err := chunks.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && !chunk.Object.IsZero() && !i.repo.hasObject(chunk.Object) {
+			err = fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject)
+		}
+		if err != nil {
+			return inLayer(i.Layers[n], err)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 )
 
 const (
@@ -59,7 +60,7 @@ func (r *Repo) readMeta() error {
 		return err
 	}
 	defer f.Close()
-	data, err := readSmall(f, maxMetaSize)
+	data, err := beneath.ReadAll(f, maxMetaSize)
 	if err == nil {
 		r.algorithm, err = parseMeta(data)
 	}

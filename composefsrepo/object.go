@@ -76,3 +76,10 @@ func (r *Repo) checkVerity(f *os.File, d fsverity.Digest) error {
 	}
 	return nil
 }
+
+// hasObject tells whether there is a file with an object's name.
+func (r *Repo) hasObject(d fsverity.Digest) bool {
+	var stat unix.Stat_t
+	err := unix.Fstatat(int(r.dir.Fd()), objectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG
+}

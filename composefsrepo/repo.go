@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 )
 
 // Repo is an open repository. Its methods may be called concurrently, Close
@@ -127,21 +127,7 @@ func (r *Repo) Close() error { return r.dir.Close() }
 // openBeneath opens a file of the repository for reading, by a path without
 // symlinks in it.
 func (r *Repo) openBeneath(path string, flags uint64) (*os.File, error) {
-	for {
-		fd, err := unix.Openat2(int(r.dir.Fd()), path, &unix.OpenHow{
-			// Without O_NONBLOCK a fifo would keep us waiting for a writer.
-			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | flags,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-		})
-		switch err {
-		case nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case unix.EINTR, unix.EAGAIN: // EAGAIN: something was renamed meanwhile
-			continue
-		default:
-			return nil, &fs.PathError{Op: "openat2", Path: path, Err: err}
-		}
-	}
+	return beneath.Open(r.dir, path, flags)
 }
 
 // readLink returns where the symlink name in the directory dir of the
@@ -162,27 +148,4 @@ func (r *Repo) readLink(dir, name string) (string, error) {
 
 // names returns the names in a directory of the repository, none where it does
 // not exist.
-func (r *Repo) names(dir string) ([]string, error) {
-	d, err := r.openBeneath(dir, unix.O_DIRECTORY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(0)
-}
-
-// readSmall returns what r yields, size bytes of it at most, and an error if
-// there is more.
-func readSmall(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("it has more than %d bytes", limit)
-	}
-	return data, nil
-}
+func (r *Repo) names(dir string) ([]string, error) { return beneath.Names(r.dir, dir) }

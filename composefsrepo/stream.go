@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 )
 
@@ -135,7 +136,7 @@ func (r *Repo) readDocument(ctx context.Context, at fsverity.Digest, want splits
 	}
 	content := s.content(ctx)
 	defer content.Close()
-	raw, err := readSmall(content, maxDocumentSize)
+	raw, err := beneath.ReadAll(content, maxDocumentSize)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", at, err)
 	}

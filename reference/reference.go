@@ -4,9 +4,10 @@
 //	composefs:[/path/to/repository]NAME
 //	composefs:NAME
 //
-// where NAME is a tag of the repository, in full or as people type it, or
-// @DIGEST, the digest of a manifest or of a config. Without a path the default
-// repository of the user is meant.
+// where NAME is a tag of the repository, in full or as people type it; @DIGEST,
+// the digest of a manifest or of a config; or on a bootc host @booted, @staged,
+// @rollback or @ID, a deployment by the beginning of its ID. Without a path the
+// default repository of the user is meant, for deployments that of the host.
 package reference
 
 import (
@@ -20,13 +21,14 @@ import (
 // ErrInvalid: the text is no reference.
 var ErrInvalid = errors.New("invalid composefs reference")
 
-// Reference names an image of a repository: by a tag or by a digest, one of
-// which it has. References are values, comparable with ==; those that Parse and
+// Reference names an image of a repository: by a tag, by a digest or by a
+// deployment, one of which it has. References are values, comparable with ==; those that Parse and
 // the constructors return are valid.
 type Reference struct {
 	repository string
 	tag        string
 	digest     digest.Digest
+	deployment string
 }
 
 // Parse returns the reference that text, without the transport's name, is. The
@@ -51,9 +53,13 @@ func parse(text string) (Reference, error) {
 	}
 	r := Reference{repository: repository}
 	if text, ok := strings.CutPrefix(name, "@"); ok {
+		if isDeployment(text) {
+			r.deployment = text
+			return r, r.validate()
+		}
 		d, err := digest.Parse(text)
 		if err != nil {
-			return Reference{}, fmt.Errorf("%q is no digest: %w", text, err)
+			return Reference{}, fmt.Errorf("%q is no digest: %w; nor is it a deployment: booted, staged, rollback, or %d digits or more of an ID", text, err, minID)
 		}
 		r.digest = d
 	} else {
@@ -75,6 +81,32 @@ func WithDigest(repository string, d digest.Digest) (Reference, error) {
 	return checked(Reference{repository: repository, digest: d})
 }
 
+// WithDeployment returns the reference to a deployment of the host that has the
+// repository at a path, "" for the default one: booted, staged, rollback, or the
+// beginning of an ID, 12 hex digits at least. The error wraps ErrInvalid.
+func WithDeployment(repository, deployment string) (Reference, error) {
+	if !isDeployment(deployment) {
+		return Reference{}, fmt.Errorf("%w: deployment %.200q", ErrInvalid, deployment)
+	}
+	return checked(Reference{repository: repository, deployment: deployment})
+}
+
+// How many hex digits an ID may be shortened to, and how many one has.
+const (
+	minID = 12
+	maxID = 128
+)
+
+// isDeployment tells whether what stands behind an @ is a deployment. A digest
+// has a colon, which none of these has.
+func isDeployment(text string) bool {
+	switch text {
+	case "booted", "staged", "rollback":
+		return true
+	}
+	return len(text) >= minID && len(text) <= maxID && strings.Trim(text, "0123456789abcdef") == ""
+}
+
 func checked(r Reference) (Reference, error) {
 	if err := r.validate(); err != nil {
 		return Reference{}, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -90,6 +122,8 @@ func (r Reference) validate() error {
 		if err := r.digest.Validate(); err != nil {
 			return fmt.Errorf("digest %.200q: %w", r.digest, err)
 		}
+		return nil
+	case r.deployment != "":
 		return nil
 	case r.tag == "":
 		return errors.New("it names no image")
@@ -107,16 +141,24 @@ func (r Reference) validate() error {
 // one.
 func (r Reference) Repository() string { return r.repository }
 
-// Tag returns the tag as it was given, "" where the reference is a digest.
+// Tag returns the tag as it was given, "" where the reference is of another kind.
 func (r Reference) Tag() string { return r.tag }
 
-// Digest returns the digest, "" where the reference is a tag.
+// Digest returns the digest, "" where the reference is of another kind.
 func (r Reference) Digest() digest.Digest { return r.digest }
 
-// Name returns the reference without the repository: TAG or @DIGEST.
+// Deployment returns booted, staged, rollback or the beginning of an ID, "" where
+// the reference is of another kind.
+func (r Reference) Deployment() string { return r.deployment }
+
+// Name returns the reference without the repository: TAG, @DIGEST or
+// @DEPLOYMENT.
 func (r Reference) Name() string {
-	if r.digest != "" {
+	switch {
+	case r.digest != "":
 		return "@" + r.digest.String()
+	case r.deployment != "":
+		return "@" + r.deployment
 	}
 	return r.tag
 }

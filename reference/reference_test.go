@@ -15,7 +15,7 @@ const hex = "c0a62f56137b0a5aa908d520815a8218ec58472826badadbddd45dfc24fddc3e"
 
 func TestParse(t *testing.T) {
 	for text, want := range map[string]struct {
-		repository, tag, digest string
+		repository, tag, digest, deployment string
 	}{
 		"hello":                              {tag: "hello"},
 		"localhost/hello:latest":             {tag: "localhost/hello:latest"},
@@ -31,6 +31,12 @@ func TestParse(t *testing.T) {
 		"[repo]@sha256:" + hex:               {repository: "repo", digest: "sha256:" + hex},
 		"[/srv/repo][odd]name":               {repository: "/srv/repo", tag: "[odd]name"},
 		"[[]x":                               {repository: "[", tag: "x"},
+		"@booted":                            {deployment: "booted"},
+		"[/sysroot/composefs]@staged":        {repository: "/sysroot/composefs", deployment: "staged"},
+		"@rollback":                          {deployment: "rollback"},
+		"@0123456789ab":                      {deployment: "0123456789ab"},
+		"[r]@" + hex + hex:                   {repository: "r", deployment: hex + hex},
+		"booted":                             {tag: "booted"},
 	} {
 		t.Run(text, func(t *testing.T) {
 			r, err := reference.Parse(text)
@@ -38,6 +44,7 @@ func TestParse(t *testing.T) {
 			assert.Equal(t, want.repository, r.Repository())
 			assert.Equal(t, want.tag, r.Tag())
 			assert.Equal(t, want.digest, r.Digest().String())
+			assert.Equal(t, want.deployment, r.Deployment())
 			assert.Equal(t, text, r.String())
 			again, err := reference.Parse(r.String())
 			require.NoError(t, err)
@@ -61,6 +68,11 @@ func TestParseRefusesWhatIsNoReference(t *testing.T) {
 		"a\x00b":                 "NUL",
 		"[/srv\x00/repo]hello":   "NUL",
 		"[/srv/repo]@sha256:../": "no digest",
+		"@0123456789a":           "12 digits",
+		"@0123456789AB":          "12 digits",
+		"@" + hex + hex + "0":    "no digest",
+		"@other":                 "nor is it a deployment",
+		"@booted ":               "no digest",
 	} {
 		t.Run(text, func(t *testing.T) {
 			_, err := reference.Parse(text)
@@ -78,6 +90,9 @@ func TestConstructorsRefuseWhatCouldNotBeParsed(t *testing.T) {
 		"no tag":          func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "") },
 		"no digest":       func() (reference.Reference, error) { return reference.WithDigest("/srv/repo", "") },
 		"a wrong digest":  func() (reference.Reference, error) { return reference.WithDigest("", "sha256:00") },
+		"no deployment":   func() (reference.Reference, error) { return reference.WithDeployment("", "other") },
+		"a short ID":      func() (reference.Reference, error) { return reference.WithDeployment("", "0123") },
+		"an ID and a ]":   func() (reference.Reference, error) { return reference.WithDeployment("/srv/a]b", hex) },
 		"not even a text": func() (reference.Reference, error) { return reference.WithDigest("", "\x00") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -155,7 +170,7 @@ func TestFindListsWhatIsNear(t *testing.T) {
 
 // What parses is printed as what parses to the same, whatever the text.
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{"hello", "[/srv/repo]hello:latest", "@sha256:" + hex, "[/a]@sha256:" + hex, "[", "[]", "[x]", "[/a][b]c", "100%/odd name"} {
+	for _, text := range []string{"hello", "[/srv/repo]hello:latest", "@sha256:" + hex, "[/a]@sha256:" + hex, "[", "[]", "[x]", "[/a][b]c", "100%/odd name", "@booted", "[/a]@0123456789ab"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

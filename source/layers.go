@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"maps"
 	"strings"
 
 	"github.com/containers/image/v5/manifest"
@@ -53,7 +52,7 @@ func LayerInfo(l composefsrepo.Layer) types.BlobInfo {
 		Digest:      l.Digest(),
 		Size:        l.Size,
 		MediaType:   uncompressedType(d.MediaType),
-		Annotations: withoutBlobAnnotations(d.Annotations),
+		Annotations: composefsrepo.WithoutBlobAnnotations(d.Annotations),
 	}
 }
 
@@ -70,27 +69,4 @@ func uncompressedType(mediaType string) string {
 		return base // as in …tar+gzip, …tar+zstd
 	}
 	return imgspecv1.MediaTypeImageLayer
-}
-
-// blobAnnotationPrefixes are those of annotations that describe the compressed
-// blob: the tables of contents of zstd:chunked and of eStargz.
-var blobAnnotationPrefixes = []string{
-	"io.github.containers.zstd-chunked.",
-	"containerd.io/snapshot/stargz/",
-	"io.containers.estargz.",
-}
-
-// withoutBlobAnnotations returns a layer's annotations without those that would
-// be wrong of the uncompressed layer.
-func withoutBlobAnnotations(annotations map[string]string) map[string]string {
-	kept := maps.Clone(annotations)
-	maps.DeleteFunc(kept, func(key, _ string) bool {
-		for _, prefix := range blobAnnotationPrefixes {
-			if strings.HasPrefix(key, prefix) {
-				return true
-			}
-		}
-		return false
-	})
-	return kept
 }

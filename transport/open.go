@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/containers/image/v5/types"
@@ -15,9 +16,10 @@ import (
 // NewImageSource opens the repository and finds the image in it. Its Reference
 // is resolved: it has the repository's path without symlinks and the full tag,
 // or the digest, so that a policy holds for the image whichever way it was
-// named. The caller closes it.
-func (r imageReference) NewImageSource(ctx context.Context, _ *types.SystemContext) (types.ImageSource, error) {
-	path, err := r.repositoryPath()
+// named. Deployments are those of the bootc host that has the repository beside
+// them. The caller closes it.
+func (r imageReference) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
+	path, err := r.repositoryPath(sys)
 	if err != nil {
 		return nil, err
 	}
@@ -27,9 +29,14 @@ func (r imageReference) NewImageSource(ctx context.Context, _ *types.SystemConte
 		},
 	})
 	if err != nil {
+		if r.Deployment() != "" && r.Repository() == "" {
+			if _, hostErr := OpenHost("", sys); hostErr != nil {
+				return nil, hostErr
+			}
+		}
 		return nil, err
 	}
-	src, err := r.open(ctx, repo)
+	src, err := r.open(ctx, sys, repo)
 	if err != nil {
 		repo.Close()
 		return nil, fmt.Errorf("opening %s of composefs repository %s: %w", r.Name(), repo.Path(), err)
@@ -38,7 +45,10 @@ func (r imageReference) NewImageSource(ctx context.Context, _ *types.SystemConte
 }
 
 // open finds the image in the open repository.
-func (r imageReference) open(ctx context.Context, repo *composefsrepo.Repo) (types.ImageSource, error) {
+func (r imageReference) open(ctx context.Context, sys *types.SystemContext, repo *composefsrepo.Repo) (types.ImageSource, error) {
+	if r.Deployment() != "" {
+		return r.openDeployment(ctx, sys, repo)
+	}
 	if r.Digest() != "" {
 		image, err := repo.ImageByDigest(ctx, r.Digest())
 		if err != nil {
@@ -55,6 +65,9 @@ func (r imageReference) open(ctx context.Context, repo *composefsrepo.Repo) (typ
 		return nil, err
 	}
 	tag, err := reference.Find(r.Tag(), tags)
+	if errors.Is(err, reference.ErrUnknownTag) {
+		return r.openByDeploymentsImage(ctx, sys, repo, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -55,18 +55,29 @@ func (r imageReference) DockerReference() dockerref.Named {
 	return named
 }
 
-// repositoryPath returns the path of the repository as the user means it.
-func (r imageReference) repositoryPath() (string, error) {
-	if r.Repository() == "" {
-		return composefsrepo.DefaultPath()
+// hostRepository is where a host has its repository, below the root directory.
+const hostRepository = "sysroot/composefs"
+
+// repositoryPath returns the path of the repository as the user means it:
+// without one, deployments are the host's, whoever the user is.
+func (r imageReference) repositoryPath(sys *types.SystemContext) (string, error) {
+	if r.Repository() != "" {
+		return r.Repository(), nil
 	}
-	return r.Repository(), nil
+	if r.Deployment() != "" {
+		return filepath.Join(rootOf(sys), hostRepository), nil
+	}
+	path, err := composefsrepo.DefaultPath()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(rootOf(sys), path), nil
 }
 
 // scopePath returns the repository's path as policies have it: absolute and
 // without symlinks, where there is something at the path.
 func (r imageReference) scopePath() string {
-	path, err := r.repositoryPath()
+	path, err := r.repositoryPath(nil)
 	if err != nil {
 		return ""
 	}

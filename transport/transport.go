@@ -17,6 +17,7 @@ import (
 	"github.com/containers/image/v5/transports"
 	"github.com/containers/image/v5/types"
 
+	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
 )
 
@@ -49,8 +50,12 @@ func (composefsTransport) ValidatePolicyConfigurationScope(scope string) error {
 	case named && name == "":
 		return fmt.Errorf("composefs scope %q: no name follows the colon", scope)
 	case strings.HasPrefix(name, "@"):
-		if _, err := reference.Parse(name); err != nil {
+		r, err := reference.Parse(name)
+		if err != nil {
 			return fmt.Errorf("composefs scope %q: %w", scope, err)
+		}
+		if r.Deployment() != "" {
+			return fmt.Errorf("composefs scope %q: policies are applied to the tag or digest of a deployment's image, such as %s", scope, bootc.TagOf("sha256:…"))
 		}
 	}
 	return nil

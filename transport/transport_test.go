@@ -46,6 +46,7 @@ func TestReferencesRoundTrip(t *testing.T) {
 	for _, text := range []string{
 		"hello", "[/srv/repo]quay.io/org/app:1.0", "[/srv/repo]100%/odd name",
 		"@sha256:c0a62f56137b0a5aa908d520815a8218ec58472826badadbddd45dfc24fddc3e",
+		"@booted", "[/sysroot/composefs]@rollback", "@0123456789ab",
 	} {
 		ref := parse(t, text)
 		again, err := ref.Transport().ParseReference(ref.StringWithinTransport())

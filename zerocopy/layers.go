@@ -13,6 +13,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
 
@@ -38,7 +39,7 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 			}
 			layer, err := s.prepare(groupCtx, i, id, cloner, options)
 			if err != nil {
-				return fmt.Errorf("layer %s: %w", s.image.Layers[i].DiffID, err)
+				return err
 			}
 			ready[i] <- layer
 			return nil
@@ -85,8 +86,11 @@ func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.C
 		}
 		return result, err
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case errors.Is(err, unpack.ErrTar), errors.Is(err, splitstream.ErrCorrupt):
+		return nil, s.image.BlameLayer(ctx, i, err)
+	case err != nil:
+		return nil, fmt.Errorf("layer %s: %w", s.image.Layers[i].DiffID, err)
 	}
 	if got := layer.result.Digest; got != diffID {
 		return nil, errors.Join(s.image.LayerMismatch(ctx, i, got), layer.clean())
@@ -100,8 +104,8 @@ func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.C
 // checkSize refuses a layer of size bytes where the image's manifest, which was
 // made from what the streams have, is wrong about that.
 func (s *Staged) checkSize(i int, size int64) error {
-	if s.image.Synthesised && size != s.image.Layers[i].Size {
-		return fmt.Errorf("%w: there is no manifest, and one made from the config would have a wrong size: %w", ErrUnsupported, composefsrepo.ErrLostZeros)
+	if l := s.image.Layers[i]; s.image.Synthesised && size != l.Size {
+		return fmt.Errorf("layer %s: %w: there is no manifest, and one made from the config would have a wrong size: %w", l.DiffID, ErrUnsupported, composefsrepo.ErrLostZeros)
 	}
 	return nil
 }

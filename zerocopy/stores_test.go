@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,30 +30,35 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	reexec.Register(copyingProcess, copyInProcess)
 	if reexec.Init() {
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// openStore opens a new store below dir.
+// openStore opens a store below dir, a new one where there is none.
 func openStore(t testing.TB, dir, driver string, options ...string) storage.Store {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("overlay needs root")
 	}
-	store, err := storage.GetStore(storagetypes.StoreOptions{
-		GraphRoot:          filepath.Join(dir, "store"),
-		RunRoot:            filepath.Join(dir, "run"),
-		GraphDriverName:    driver,
-		GraphDriverOptions: options,
-	})
+	store, err := storage.GetStore(storeOptions(dir, driver, options...))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, err := store.Shutdown(true)
 		require.NoError(t, err)
 	})
 	return store
+}
+
+func storeOptions(dir, driver string, options ...string) storagetypes.StoreOptions {
+	return storagetypes.StoreOptions{
+		GraphRoot:          filepath.Join(dir, "store"),
+		RunRoot:            filepath.Join(dir, "run"),
+		GraphDriverName:    driver,
+		GraphDriverOptions: options,
+	}
 }
 
 // copied is the name that copies get.
@@ -113,8 +119,13 @@ func checkStaging(t testing.TB, store storage.Store) {
 	assert.Empty(t, staging)
 }
 
-// complaints is what the store finds wrong with itself, sorted.
-func complaints(t testing.TB, store storage.Store) []string {
+// hello is what every store complains of about the fixture: what extraction
+// makes of these directories.
+var hello = []string{"/etc(", "/usr(", "/usr/share(", "/usr/share/doc("}
+
+// complaints is what the store finds wrong with itself, sorted, but for what has
+// one of these texts in it.
+func complaints(t testing.TB, store storage.Store, but ...string) []string {
 	t.Helper()
 	options := storage.CheckEverything()
 	options.LayerUnreferencedMaximumAge = new(time.Duration)
@@ -124,6 +135,9 @@ func complaints(t testing.TB, store storage.Store) []string {
 	for _, errs := range []map[string][]error{report.Layers, report.Images, report.Containers} {
 		for id, found := range errs {
 			for _, err := range found {
+				if slices.ContainsFunc(but, func(text string) bool { return strings.Contains(err.Error(), text) }) {
+					continue
+				}
 				list = append(list, id+": "+timeNow.ReplaceAllString(err.Error(), "now"))
 			}
 		}

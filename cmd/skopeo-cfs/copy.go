@@ -14,6 +14,7 @@ import (
 	"github.com/containers/image/v5/types"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
@@ -51,16 +52,20 @@ the uncompressed layers already.`,
 			return options.run(cmd.Context(), args[0], args[1], cmd.OutOrStdout())
 		},
 	}
-	flags := cmd.Flags()
-	options.source.addFlags(flags, "src-", "the source registry")
-	options.dest.addFlags(flags, "dest-", "the destination registry")
-	flags.BoolVarP(&options.quiet, "quiet", "q", false, "print nothing but errors")
-	flags.StringVarP(&options.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
-	flags.StringVar(&options.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
-	flags.BoolVar(&options.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
-	options.mend.addFlags(flags)
-	flags.BoolVar(&options.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
+	options.addFlags(cmd.Flags())
 	return cmd
+}
+
+// addFlags adds the flags of whatever copies an image.
+func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
+	o.source.addFlags(flags, "src-", "the source registry")
+	o.dest.addFlags(flags, "dest-", "the destination registry")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
+	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
+	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
+	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
+	o.mend.addFlags(flags)
+	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
 }
 
 // manifestTypes are the values of --format.
@@ -118,7 +123,7 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 		}
 		err = o.mend.explain(explainDuplicate(ctx, err, src))
 		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
-		return errors.Join(err, leftovers.remove())
+		return errors.Join(err, leftovers.remove(err))
 	}
 	return o.writeDigest(copied)
 }

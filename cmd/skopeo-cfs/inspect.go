@@ -107,6 +107,9 @@ func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *
 		return json.NewEncoder(stdout).Encode(config)
 	}
 	info, err := img.Inspect(ctx)
+	if artifact := (manifest.NonImageArtifactError{}); errors.As(err, &artifact) {
+		info, err = inspectArtifact(img), nil
+	}
 	if err != nil {
 		return err
 	}
@@ -117,6 +120,19 @@ func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *
 	encoder := json.NewEncoder(stdout)
 	encoder.SetIndent("", "    ")
 	return encoder.Encode(out)
+}
+
+// inspectArtifact returns what there is to say of something whose config is not
+// an image's: its blobs.
+func inspectArtifact(img types.Image) *types.ImageInspectInfo {
+	info := &types.ImageInspectInfo{Layers: []string{}}
+	for _, l := range img.LayerInfos() {
+		info.Layers = append(info.Layers, l.Digest.String())
+		info.LayersData = append(info.LayersData, types.ImageInspectLayer{
+			MIMEType: l.MediaType, Digest: l.Digest, Size: l.Size, Annotations: l.Annotations,
+		})
+	}
+	return info
 }
 
 // describe fills an inspection.

@@ -15,7 +15,7 @@ import (
 )
 
 // pieceSize is the size in bytes of the piece that large layers repeat.
-const pieceSize = 16 << 20
+const pieceSize = 4 << 20
 
 // largeLayer adds a layer with one file, of so many times the same random piece.
 // Hashed is false where it is too large for that: it can't arrive then.

@@ -32,10 +32,10 @@ type leftovers struct {
 	made    []digest.Digest // layers that the copy has, and src has not
 }
 
-// reserveSize is the space in bytes that is kept for cleaning up. To delete
-// anything containers/storage makes a directory and writes its lists anew, which
-// it can't on a disk that is full.
-const reserveSize = 8 << 20
+// maxReserve is the space in bytes that is kept for cleaning up, or, where there
+// is little, an eighth of that. To delete anything containers/storage makes a
+// directory and writes its lists anew, which it can't on a disk that is full.
+const maxReserve = 8 << 20
 
 // noteLeftovers looks at a destination before a copy. In a directory that has
 // something in it already, an OCI layout mostly, nothing will be removed: what
@@ -92,7 +92,12 @@ func reserveIn(dir string) *os.File {
 	if err != nil {
 		return nil
 	}
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, reserveSize); err != nil {
+	var stat unix.Statfs_t
+	err = unix.Fstatfs(int(f.Fd()), &stat)
+	if size := min(maxReserve, int64(stat.Bavail)*stat.Bsize/8); err == nil && size > 0 {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	}
+	if err != nil {
 		f.Close()
 		return nil
 	}
@@ -107,11 +112,15 @@ func (l *leftovers) release() {
 	}
 }
 
-// remove removes what the copy has left.
-func (l *leftovers) remove() error {
+// remove removes what the copy has left that ended with the error.
+func (l *leftovers) remove(copyErr error) error {
 	l.release()
 	if l.store != nil {
-		return l.removeLayers()
+		err := l.removeLayers()
+		if err == nil && isFull(copyErr) {
+			err = l.saveLayers()
+		}
+		return err
 	}
 	if l.path == "" {
 		return nil
@@ -131,6 +140,30 @@ func (l *leftovers) remove() error {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("removing what the copy left behind: %w", err)
 		}
+	}
+	return nil
+}
+
+// isFull tells whether an error is about a disk without space. That of a process
+// that extracts layers comes as text.
+func isFull(err error) bool {
+	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT} {
+		if errors.Is(err, errno) || strings.Contains(err.Error(), errno.Error()) {
+			return true
+		}
+	}
+	return false
+}
+
+// saveLayers has the store write its list of layers, by a change to it. It may
+// have deleted a layer and not been able to write that down.
+func (l *leftovers) saveLayers() error {
+	layer, err := l.store.CreateLayer("", "", nil, "", false, nil)
+	if err == nil {
+		err = l.store.DeleteLayer(layer.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("removing what the copy left behind: %w", err)
 	}
 	return nil
 }

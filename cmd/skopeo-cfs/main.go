@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/containers/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
@@ -37,8 +39,21 @@ func run(args []string) int {
 }
 
 // oneLine returns the error's text on a line of its own, whatever names and
-// contents have been quoted into it.
+// contents have been quoted into it: what does not print is spelled out.
 func oneLine(err error) string {
 	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
-	return strings.Join(lines, "; ")
+	var b strings.Builder
+	for rest := strings.Join(lines, "; "); rest != ""; {
+		r, size := utf8.DecodeRuneInString(rest)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, rest[0])
+		case !strconv.IsPrint(r):
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		default:
+			b.WriteRune(r)
+		}
+		rest = rest[size:]
+	}
+	return b.String()
 }

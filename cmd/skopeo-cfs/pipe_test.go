@@ -33,6 +33,7 @@ func TestCopyGoesOnWithoutAReader(t *testing.T) {
 }
 
 func TestOutputWithoutAReaderIsAnError(t *testing.T) {
+	t.Parallel()
 	repo := fixtures.Unpack(t, "sha256")
 	for name, args := range map[string][]string{
 		"list":         {"list", repo},

@@ -29,6 +29,8 @@ An image in a repository is composefs:[REPOSITORY]NAME, REPOSITORY being the
 path of its directory and NAME a tag ("skopeo-cfs list" shows them) or @DIGEST,
 the digest of a manifest or of a config. Without [REPOSITORY] it is looked up in
 /sysroot/composefs, or for users other than root in ~/.var/lib/composefs.
+On a bootc host NAME may also be @booted, @staged, @rollback, @ID, or the image of
+a deployment ("skopeo-cfs deployments" shows them).
 All other transports (containers-storage, docker, oci, dir, oci-archive,
 docker-archive, …) are those of skopeo; see containers-transports(5).`,
 		Version:       version(),
@@ -46,7 +48,8 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, without a look at the trust policy")
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
-	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand())
+	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(),
+		newDeploymentsCommand(), newCopyToStorageCommand(&options))
 	return root
 }
 

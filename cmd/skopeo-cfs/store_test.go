@@ -18,16 +18,23 @@ import (
 // store is a containers-storage directory with the driver overlay.
 type store struct{ root, run string }
 
-// newStore returns a store that does not exist yet, below dir.
+// newStore returns a store that does not exist yet, its files below dir.
 func newStore(t testing.TB, dir string) store {
 	t.Helper()
 	needRoot(t)
-	s := store{filepath.Join(dir, "root"), filepath.Join(dir, "run")}
-	t.Cleanup(func() { unmountBelow(t, dir) })
+	run, err := os.MkdirTemp("", "run") // podman takes no path of more than 50 characters
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(run)) })
+	s := store{filepath.Join(dir, "root"), run}
+	t.Cleanup(func() {
+		unmountBelow(t, s.root)
+		unmountBelow(t, s.run)
+	})
 	return s
 }
 
-// unmountBelow unmounts what containers-storage leaves mounted for its next use.
+// unmountBelow unmounts what is mounted at or below a directory, as
+// containers-storage leaves it for its next use.
 func unmountBelow(t testing.TB, dir string) {
 	t.Helper()
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))

@@ -2,22 +2,20 @@ package unpack
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
-	"hash"
-	"hash/crc64"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/crc64iso"
 )
 
 const (
 	bufferSize    = 128 << 10 // bytes
 	workerBuffers = 6
 )
-
-// crcTable is that of the checksums in tar-split's records.
-var crcTable = crc64.MakeTable(crc64.ISO)
 
 // fileJob is a regular file or a hard link that a worker makes.
 type fileJob struct {
@@ -54,13 +52,13 @@ type worker struct {
 	tree   *tree
 	cloner *Cloner
 	free   chan *buffer
-	crc    hash.Hash64
+	crc    uint64 // of the content so far
 
 	files, shared, written int64
 }
 
 func newWorker(ctx context.Context, t *tree, cloner *Cloner) *worker {
-	w := &worker{ctx: ctx, tree: t, cloner: cloner, free: make(chan *buffer, workerBuffers), crc: crc64.New(crcTable)}
+	w := &worker{ctx: ctx, tree: t, cloner: cloner, free: make(chan *buffer, workerBuffers)}
 	for range workerBuffers {
 		w.free <- &buffer{home: w.free}
 	}
@@ -97,7 +95,7 @@ func (w *worker) do(job *fileJob) error {
 // makeFile makes a regular file and passes its content on.
 func (w *worker) makeFile(job *fileJob) error {
 	defer job.content.close()
-	w.crc.Reset()
+	w.crc = 0
 	fd, err := w.tree.create(job.name, job.metadata.mode)
 	if err != nil {
 		return err
@@ -107,7 +105,7 @@ func (w *worker) makeFile(job *fileJob) error {
 		return err
 	}
 	if job.item.buffers != nil {
-		job.item.crc = w.crc.Sum(nil)
+		job.item.crc = binary.BigEndian.AppendUint64(nil, w.crc)
 		close(job.item.buffers)
 	}
 	w.files++
@@ -134,7 +132,7 @@ func (w *worker) put(fd int, i *item, data []byte) error {
 		return err
 	}
 	w.written += int64(len(data))
-	w.crc.Write(data)
+	w.crc = crc64iso.Update(w.crc, data)
 	return w.pass(i, &buffer{data: data})
 }
 
@@ -156,7 +154,7 @@ func (w *worker) fillFromPieces(fd int, job *fileJob) error {
 		left -= int64(len(piece))
 	}
 	if left > 0 { // the scanner has failed, and says why
-		return fmt.Errorf("%w: %d bytes are missing", ErrSize, left)
+		return fmt.Errorf("%w: %d bytes are missing", ErrTar, left)
 	}
 	return nil
 }
@@ -190,7 +188,7 @@ func (w *worker) fillFromFile(fd int, i *item, c content) error {
 			}
 		}
 		at += int64(len(b.data))
-		w.crc.Write(b.data)
+		w.crc = crc64iso.Update(w.crc, b.data)
 		if err := w.pass(i, b); err != nil {
 			return err
 		}

@@ -83,12 +83,20 @@ func (s *scanner) scan() error {
 			return s.scanTrailer()
 		}
 		if err != nil {
-			return fmt.Errorf("reading the tar: %w", err)
+			return s.unreadable(err)
 		}
 		if err := s.entry(header); err != nil {
 			return fmt.Errorf("%q: %w", header.Name, err)
 		}
 	}
+}
+
+// unreadable is the error of archive/tar: the feed's, if that had one.
+func (s *scanner) unreadable(err error) error {
+	if s.stream.err != nil {
+		return s.stream.err
+	}
+	return fmt.Errorf("%w: %w", ErrTar, err)
 }
 
 // scanTrailer passes on what follows the end of the archive.
@@ -140,8 +148,9 @@ func (s *scanner) entry(h *tar.Header) error {
 		}
 		h.Uid, h.Gid = ids.UID, ids.GID
 	}
-	switch relative := strings.TrimLeft(name, "/"); {
-	case name == "." || relative == "":
+	// Not of what was cleaned already: tar-split has /../x outside.
+	switch relative := filepath.Clean(strings.TrimLeft(h.Name, "/")); {
+	case relative == ".":
 		if err := s.root(h); err != nil {
 			return err
 		}

@@ -16,12 +16,21 @@ type stream struct {
 	file   *os.File // the current piece where it is a file
 	left   int64    // what is left of that, in bytes
 
+	err     error  // of the feed, but for its end
 	raw     []byte // read since cut was called
 	skipped int64  // of a content that was taken out, what archive/tar has yet to pass over
 }
 
 // next makes the next piece the current one.
 func (s *stream) next() error {
+	err := s.nextPiece()
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return err
+}
+
+func (s *stream) nextPiece() error {
 	piece, err := s.feed.Next()
 	if err != nil {
 		return err
@@ -71,7 +80,7 @@ func (s *stream) Read(p []byte) (int, error) {
 // shrunk explains the error of a read for which there should have been data.
 func shrunk(file *os.File, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%w: it ended early", ErrSize)
+		err = fmt.Errorf("%w: the file ended early", ErrTar)
 	}
 	return fmt.Errorf("reading %s: %w", file.Name(), err)
 }
@@ -142,7 +151,7 @@ func (s *stream) takeSome(size int64, limit int) ([]byte, error) {
 
 func unexpectedEnd(err error) error {
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("the tar ends within a file: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("%w: it ends within a file", ErrTar)
 	}
 	return err
 }

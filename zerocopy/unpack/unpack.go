@@ -28,8 +28,8 @@ var (
 	// ErrDuplicatePath: the tar has a path twice, which the records of
 	// containers/storage have no place for.
 	ErrDuplicatePath = errors.New("a path occurs twice, which containers-storage does not support")
-	// ErrSize: the pieces do not have the sizes that they should have.
-	ErrSize = errors.New("content of the wrong size")
+	// ErrTar: the pieces make up no tar; a file among them may be damaged.
+	ErrTar = errors.New("not a valid tar")
 )
 
 // Feed is a tar in pieces.
@@ -86,7 +86,7 @@ type Result struct {
 // Layer unpacks a tar into the empty directory dest, with the options that
 // containers/storage would unpack it with. It ends soon after ctx does. On an
 // error, dest has whatever was unpacked till then. The error wraps ErrUnusual,
-// ErrDuplicatePath or ErrSize, or is the feed's, the tar's or the system's.
+// ErrDuplicatePath or ErrTar, or is the feed's or the system's.
 func Layer(ctx context.Context, feed Feed, dest string, tarOptions *archive.TarOptions, options Options) (_ *Result, err error) {
 	if options.Workers <= 0 {
 		options.Workers = runtime.GOMAXPROCS(0) + 1

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/containers/image/v5/transports"
+	"github.com/spf13/cobra"
+
+	"github.com/skopeo-cfs/skopeo-cfs/bootc"
+	"github.com/skopeo-cfs/skopeo-cfs/reference"
+	"github.com/skopeo-cfs/skopeo-cfs/transport"
+)
+
+// defaultTarget is what bootc calls the image that it copies.
+const defaultTarget = "containers-storage:localhost/bootc"
+
+type copyToStorageOptions struct {
+	copyOptions
+	host       hostOptions
+	name       string // of what is copied
+	targetName string
+}
+
+func newCopyToStorageCommand(global *globalOptions) *cobra.Command {
+	options := copyToStorageOptions{copyOptions: copyOptions{global: global}}
+	cmd := &cobra.Command{
+		Use:   "copy-to-storage",
+		Short: "Copy the image of a bootc deployment into containers-storage",
+		Long: `Copy the image of a bootc deployment into containers-storage, or to another
+target, in place of "bootc image copy-to-storage" and with its defaults.
+
+What is copied is the booted deployment itself, also where another has the same
+image name, while current versions of bootc take the first of that name, which
+may be the staged one. With --source it is the deployment of an image of that
+name: the booted one if it is, else the staged one, the rollback, or another; or
+the one that @booted, @staged, @rollback or @ID names. A transport before the
+name makes no difference.
+
+Of a host that is not the running one (--sysroot) nothing is booted: --source has
+to say what is meant, unless there is only one deployment.`,
+		Example: `  skopeo-cfs copy-to-storage
+  skopeo-cfs copy-to-storage --source @rollback --target containers-storage:localhost/old
+  skopeo-cfs copy-to-storage --sysroot /mnt/disk --source quay.io/org/os:42`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return options.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	flags := cmd.Flags()
+	options.addFlags(flags)
+	options.host.addFlags(flags)
+	flags.StringVar(&options.name, "source", "", "`name` of the image of the deployment, or @booted, @staged, @rollback or @ID (default: @booted)")
+	flags.StringVar(&options.targetName, "target", defaultTarget, "`reference` to copy to")
+	return cmd
+}
+
+func (o *copyToStorageOptions) run(ctx context.Context, stdout io.Writer) error {
+	to := storageName(o.targetName)
+	if err := enterUserNamespace(to); err != nil {
+		return err
+	}
+	host, err := o.host.open()
+	if err != nil {
+		return err
+	}
+	deployment, err := findSource(host, o.name)
+	if err != nil {
+		return err
+	}
+	from, err := reference.WithDeployment(repositoryOf(host), deployment.ID)
+	if err != nil {
+		return err
+	}
+	if !o.quiet {
+		fmt.Fprintf(stdout, "Copying the %s deployment %.12s, %s\n", deployment.State, deployment.ID, printable(deployment.Image.Name))
+	}
+	return o.copyOptions.run(ctx, transports.ImageName(transport.NewReference(from)), to, stdout)
+}
+
+// findSource returns the deployment that --source names.
+func findSource(host *bootc.Host, name string) (*bootc.Deployment, error) {
+	if name == "" {
+		if !host.Running && len(host.Deployments) == 1 {
+			return &host.Deployments[0], nil
+		}
+		return host.Find(string(bootc.Booted))
+	}
+	if deployment, ok := strings.CutPrefix(name, "@"); ok {
+		r, err := reference.WithDeployment("", deployment)
+		if err != nil {
+			return nil, fmt.Errorf("--source %q: %w", name, err)
+		}
+		return host.Find(r.Deployment())
+	}
+	if image, ok := bootc.ParseImage(name); ok {
+		name = image.Name
+	}
+	return transport.FindDeployment(host, name)
+}
+
+// storageName returns the name with a transport that --target is: one without
+// is in containers-storage, and registry, as bootc has it, is docker.
+func storageName(target string) string {
+	transportName, rest, ok := strings.Cut(target, ":")
+	switch {
+	case ok && transportName == "registry":
+		return "docker://" + strings.TrimPrefix(rest, "//")
+	case ok && transports.Get(transportName) != nil:
+		return target
+	default:
+		return "containers-storage:" + target
+	}
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/skopeo-cfs/skopeo-cfs/bootc"
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/transport"
+)
+
+// hostOptions say which bootc host is meant.
+type hostOptions struct {
+	sysroot string
+	root    string // of the running system, "" for /
+}
+
+func (o *hostOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.sysroot, "sysroot", "", "`directory` that is the physical root of a host other than the running one, of which nothing is booted, staged or rollback (default: /sysroot)")
+}
+
+// open opens the host.
+func (o *hostOptions) open() (*bootc.Host, error) {
+	return transport.OpenHost(o.sysroot, &types.SystemContext{RootForImplicitAbsolutePaths: o.root})
+}
+
+// repositoryOf returns the path of a host's repository.
+func repositoryOf(host *bootc.Host) string { return filepath.Join(host.Sysroot, "composefs") }
+
+type deploymentsOptions struct {
+	host   hostOptions
+	asJSON bool
+}
+
+func newDeploymentsCommand() *cobra.Command {
+	var options deploymentsOptions
+	cmd := &cobra.Command{
+		Use:   "deployments",
+		Short: "List the deployments of a bootc host",
+		Long: `List the deployments of a bootc host: what each is to the running system, the
+image that it was made of, the digest of that image's manifest, and whether all of
+its layers are in the repository, so that it can be copied.
+
+Each can be named as composefs:@ID, by 12 digits of the ID or more.
+
+Where no boot entries can be read, as when the EFI partition is not mounted, it is
+not known which deployment is the rollback: the state of those that may be it is
+unknown.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return options.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	options.host.addFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&options.asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// deployed is a deployment of the list.
+type deployed struct {
+	ID             string         `json:"id"`
+	State          bootc.State    `json:"state"`
+	Image          string         `json:"image,omitempty"`
+	Transport      string         `json:"transport,omitempty"`
+	ManifestDigest digest.Digest  `json:"manifestDigest,omitempty"`
+	ImageID        digest.Digest  `json:"imageID,omitempty"` // of the config
+	BootType       bootc.BootType `json:"bootType,omitempty"`
+	Locked         bool           `json:"locked,omitempty"` // staged, and not to be finalised
+	Deployed       *time.Time     `json:"deployed,omitempty"`
+	Complete       bool           `json:"complete"`        // all layers are in the repository
+	Error          string         `json:"error,omitempty"` // why something is missing above
+}
+
+func (o *deploymentsOptions) run(ctx context.Context, stdout io.Writer) error {
+	host, err := o.host.open()
+	if err != nil {
+		return err
+	}
+	repo, err := composefsrepo.Open(ctx, repositoryOf(host), nil)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	list := []deployed{}
+	for i := range host.Deployments {
+		entry, err := describeDeployment(ctx, repo, host, &host.Deployments[i])
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			entry.Error = oneLine(err)
+		}
+		list = append(list, entry)
+	}
+	if o.asJSON {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "    ")
+		return encoder.Encode(list)
+	}
+	return printDeployments(list, stdout)
+}
+
+// describeDeployment returns what is to be said of a deployment, and what is
+// wrong with it.
+func describeDeployment(ctx context.Context, repo *composefsrepo.Repo, host *bootc.Host, d *bootc.Deployment) (deployed, error) {
+	entry := deployed{
+		ID: d.ID, State: d.State, Image: d.Image.Name, Transport: d.Image.Transport,
+		ManifestDigest: d.ManifestDigest, BootType: d.BootType, Locked: d.Locked,
+	}
+	if !d.Written.IsZero() {
+		entry.Deployed = &d.Written
+	}
+	image, err := host.OpenImage(ctx, repo, d)
+	if err != nil {
+		if errors.Is(err, d.Err) {
+			return entry, err // which says that too
+		}
+		return entry, errors.Join(d.Err, err)
+	}
+	entry.ImageID = image.ConfigDescriptor.Digest
+	if !image.Synthesised {
+		entry.ManifestDigest = image.ManifestDigest
+	}
+	for n := range image.Layers {
+		if err := image.CheckObjects(ctx, n); err != nil {
+			return entry, errors.Join(d.Err, err)
+		}
+	}
+	entry.Complete = true
+	return entry, d.Err
+}
+
+func printDeployments(list []deployed, stdout io.Writer) error {
+	table := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tSTATE\tIMAGE\tMANIFEST DIGEST\tLAYERS")
+	for _, d := range list {
+		state, layers := string(d.State), "all"
+		if d.Locked {
+			state += ", locked"
+		}
+		if !d.Complete {
+			layers = "missing"
+		}
+		fmt.Fprintf(table, "%.12s\t%s\t%s\t%s\t%s\n", d.ID, state, orDash(printable(d.Image)), orDash(d.ManifestDigest.String()), layers)
+	}
+	err := table.Flush()
+	for _, d := range list {
+		if d.Error != "" {
+			logrus.Warnf("Deployment %.12s: %s", d.ID, d.Error)
+		}
+	}
+	return err
+}
+
+// orDash returns what a table has for a text that may be empty.
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}

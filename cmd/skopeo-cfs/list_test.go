@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+)
+
+func TestListAsJSON(t *testing.T) {
+	t.Parallel()
+	for _, name := range fixtures.Repositories {
+		t.Run(name, func(t *testing.T) {
+			got := runCommand(t, "list", "--json", fixtures.Unpack(t, name))
+			got.requireSuccess(t)
+			type entry struct {
+				Tag        string
+				Digest, ID digest.Digest
+				Size       int64
+			}
+			var entries []entry
+			require.NoError(t, json.Unmarshal([]byte(got.stdout), &entries))
+			listed := map[string]entry{}
+			for _, e := range entries {
+				listed[e.Tag] = e
+			}
+			want := map[string]entry{}
+			for layout, image := range fixtures.Layouts(t, name) {
+				e := entry{Tag: "localhost/" + layout + ":latest", Digest: image.Manifest, ID: image.Config}
+				for _, l := range image.Layers {
+					e.Size += l.DiffSize
+				}
+				for _, b := range image.Blobs {
+					e.Size += b.Size
+				}
+				want[e.Tag] = e
+			}
+			delete(want, "localhost/emptylayers:latest")
+			for _, tag := range []string{"quay.io/org/app:1.0", "localhost:5000/a/b/c:latest", "plain", "100%/odd name"} {
+				e := want["localhost/hello:latest"]
+				e.Tag = tag
+				want[tag] = e
+			}
+			assert.Equal(t, want, listed)
+			assert.Len(t, entries, len(want))
+		})
+	}
+}
+
+func TestListAsTable(t *testing.T) {
+	got := runCommand(t, "list", fixtures.Unpack(t, "old-sha256"))
+	got.requireSuccess(t)
+	lines := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
+	require.Len(t, lines, 1+len(fixtures.Layouts(t, "old-sha256"))-1+4) // a head line, one layout without a tag, four more tags
+	assert.Equal(t, []string{"TAG", "DIGEST", "IMAGE", "ID", "SIZE"}, strings.Fields(lines[0]))
+	var rows [][]string
+	for _, line := range lines {
+		rows = append(rows, strings.Fields(line))
+	}
+	assert.Contains(t, rows, []string{"localhost/hello:latest", helloManifest, "fb2ac53b70d3", "226.3kB"})
+}
+
+// An image that is broken does not hide the others, and is an error.
+func TestListOfABrokenImage(t *testing.T) {
+	f := newForge(t)
+	f.tag("good", f.image(tarOf(t, "file", nil)))
+	f.link("streams/refs/oci/bad", "../../oci-manifest-"+digestOfNothing)
+	f.link("streams/refs/oci/worse", "/etc/passwd")
+	got := runCommand(t, "list", f.repo)
+	got.assertFailure(t, `tag "bad"`, "not in the repository", `tag "worse"`, "/etc/passwd")
+	assert.Equal(t, 4, strings.Count(got.stdout, "\n"), got.stdout)
+	assert.Contains(t, got.stdout, "good ")
+	assert.Contains(t, got.stdout, "bad ")
+
+	got = runCommand(t, "list", "--json", f.repo)
+	got.assertFailure(t, `tag "bad"`)
+	var entries []struct{ Tag, Digest, Error string }
+	require.NoError(t, json.Unmarshal([]byte(got.stdout), &entries))
+	require.Len(t, entries, 3)
+	assert.Contains(t, entries[0].Error, "not in the repository")
+	assert.Empty(t, entries[1].Error)
+	assert.NotEmpty(t, entries[1].Digest)
+}
+
+func TestListOfNothing(t *testing.T) {
+	f := newForge(t)
+	got := runCommand(t, "list", f.repo)
+	got.requireSuccess(t)
+	assert.Equal(t, "TAG  DIGEST  IMAGE ID  SIZE\n", got.stdout)
+	got = runCommand(t, "list", "--json", f.repo)
+	got.requireSuccess(t)
+	assert.JSONEq(t, "[]", got.stdout)
+	runCommand(t, "list", t.TempDir()).assertFailure(t, "not a composefs repository")
+}
+
+// A tag can't do anything to the terminal.
+func TestListOfAHostileTag(t *testing.T) {
+	f := newForge(t)
+	i := f.image(tarOf(t, "file", nil))
+	f.tag("\x1b[2J\n\xff", i)
+	got := runCommand(t, "list", f.repo)
+	got.requireSuccess(t)
+	assert.Contains(t, got.stdout, `"\x1b[2J\n\xff" `)
+	assert.Equal(t, 2, strings.Count(got.stdout, "\n"))
+
+	f.remove("streams/oci-manifest-" + i.manifestDigest.String())
+	for _, args := range [][]string{{"list", f.repo}, {"inspect", "composefs:[" + f.repo + "]\x1b[2J\n\xff"}, {"inspect", "composefs:[" + f.repo + "]\x1b[2J\n"}} {
+		got := runCommand(t, args...)
+		got.assertFailure(t)
+		assert.NotContains(t, got.stderr, "\x1b")
+		assert.Contains(t, got.stderr, `\x1b[2J`)
+	}
+}
