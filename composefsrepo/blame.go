@@ -28,13 +28,16 @@ func (r *Repo) culprit(ctx context.Context, at fsverity.Digest, err error) error
 	}
 	s, openErr := r.openStream(ctx, at)
 	if openErr != nil {
-		return err
+		return openErr
 	}
 	defer s.Close()
 	for chunks := s.Chunks(); ; {
 		chunk, nextErr := chunks.Next()
-		if nextErr != nil {
+		if nextErr == io.EOF || errors.Is(nextErr, splitstream.ErrCorrupt) {
 			return err
+		}
+		if nextErr != nil {
+			return fmt.Errorf("reading it again: %w", nextErr)
 		}
 		if chunk.Object.IsZero() {
 			continue

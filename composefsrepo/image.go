@@ -247,16 +247,26 @@ func (r *Repo) assembleFromConfig(ctx context.Context, d digest.Digest, at fsver
 		layers = append(layers, l)
 	}
 	descriptor := imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: int64(len(config.raw))}
-	raw, m, err := synthesiseManifest(descriptor, layers)
-	if err != nil {
-		return nil, err
-	}
-	return &Image{
-		repo:     r,
-		Manifest: raw, ManifestType: m.MediaType, ManifestDigest: digest.FromBytes(raw), Synthesised: true,
+	image := &Image{
+		repo:   r,
 		Config: config.raw, ConfigDescriptor: descriptor,
 		Layers: layers,
-	}, nil
+	}
+	return image, image.synthesise()
+}
+
+// synthesise gives the image a manifest made from its config. In it the tars
+// themselves are the layers.
+func (i *Image) synthesise() error {
+	for n, l := range i.Layers {
+		i.Layers[n].Descriptor = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageLayer, Digest: l.DiffID, Size: l.Size}
+	}
+	raw, m, err := synthesiseManifest(i.ConfigDescriptor, i.Layers)
+	if err != nil {
+		return err
+	}
+	i.Manifest, i.ManifestType, i.ManifestDigest, i.Synthesised = raw, m.MediaType, digest.FromBytes(raw), true
+	return nil
 }
 
 // readConfig reads a config and checks its digest. Where at is zero, no

@@ -12,6 +12,7 @@ import (
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/lostzeros"
 	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 )
 
@@ -27,6 +28,8 @@ type Layer struct {
 	Verity fsverity.Digest
 	// Size is the size in bytes of what OpenLayer gives.
 	Size int64
+
+	zeros int64 // how many OpenLayer adds to what the stream has
 }
 
 // Digest returns the digest of what OpenLayer gives: the diff ID of a tar, the
@@ -90,7 +93,8 @@ func (r *Repo) layer(ctx context.Context, l Layer, refs map[string]fsverity.Dige
 	default:
 		return Layer{}, fmt.Errorf("%w: its stream has content type %s instead of %s or %s", ErrInvalidImage, contentType, splitstream.Layer, splitstream.Blob)
 	}
-	if l.Digest() == l.Descriptor.Digest && l.Size != l.Descriptor.Size {
+	lacksZeros := l.DiffID != "" && lostzeros.May(l.Size, l.Descriptor.Size)
+	if l.Digest() == l.Descriptor.Digest && l.Size != l.Descriptor.Size && !lacksZeros {
 		if contentType == splitstream.Layer {
 			err = errors.New("the repository may have the tar of a blob that was compressed, which is of no use without a diff ID to check it by")
 		} else {
@@ -127,7 +131,6 @@ func (r *Repo) tarLayer(ctx context.Context, diffID digest.Digest, refs map[stri
 	if contentType != splitstream.Layer {
 		return Layer{}, fmt.Errorf("%w: its stream has content type %s instead of %s", ErrInvalidImage, contentType, splitstream.Layer)
 	}
-	l.Descriptor = imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageLayer, Digest: diffID, Size: l.Size}
 	return l, nil
 }
 
@@ -143,20 +146,32 @@ func (r *Repo) findLayer(d digest.Digest, refs map[string]fsverity.Digest) (fsve
 // OpenLayer returns the i-th layer's content: Layer.Size bytes with the digest
 // Layer.Digest(). The caller closes it. Reading ends with an error, never with
 // io.EOF, where size or digest are not those: it then wraps ErrDigestMismatch,
-// ErrVerity or one of splitstream's, and names the object at fault if one is.
-// Once ctx is done, Read returns its error.
+// ErrLostZeros, ErrVerity or one of splitstream's, and names the object at fault
+// if one is; or it is an OtherTarError. Once ctx is done, Read returns its error.
 func (i *Image) OpenLayer(ctx context.Context, n int) (io.ReadCloser, error) {
-	l := i.Layers[n]
+	return i.openLayer(ctx, i.Layers[n], i.Layers[n].Digest())
+}
+
+// OpenOtherTar returns what the i-th layer's stream rebuilds where that is
+// another tar than the layer's, with the digest that an OtherTarError has told.
+// It is like OpenLayer otherwise.
+func (i *Image) OpenOtherTar(ctx context.Context, n int, other digest.Digest) (io.ReadCloser, error) {
+	return i.openLayer(ctx, i.Layers[n], other)
+}
+
+// openLayer opens a layer that is expected to have the digest want.
+func (i *Image) openLayer(ctx context.Context, l Layer, want digest.Digest) (io.ReadCloser, error) {
 	s, err := i.repo.openStream(ctx, l.Verity)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Digest(), err)
 	}
-	return newVerified(ctx, s, l.Digest(), l.Verity), nil
+	return newVerified(ctx, s, l, want), nil
 }
 
 // LayerChunks are the pieces of a layer's content: bytes, and objects that
-// OpenObject opens. They are not checked against the layer's digest; who uses
-// them has to. Next may be called by one goroutine at a time, OpenObject by
+// OpenObject opens. They are not checked against the layer's digest, and have
+// none of the zeros that Image.Repaired adds; who uses them has to see to that.
+// Next may be called by one goroutine at a time, OpenObject by
 // several.
 type LayerChunks struct {
 	*splitstream.Chunks
@@ -182,10 +197,18 @@ func (c *LayerChunks) OpenObject(d fsverity.Digest) (*os.File, int64, error) {
 func (c *LayerChunks) Close() error { return c.stream.Close() }
 
 // LayerMismatch returns the error of the i-th layer's pieces having come to the
-// digest got. It wraps ErrDigestMismatch, or ErrVerity where an object is found
+// digest got. It is an OtherTarError, or wraps ErrVerity where an object is found
 // to be at fault.
 func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) error {
-	return i.BlameLayer(ctx, n, fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got))
+	return i.BlameLayer(ctx, n, mismatch(i.Layers[n], got))
+}
+
+// mismatch returns the error of a layer having come to the digest got.
+func mismatch(l Layer, got digest.Digest) error {
+	if l.DiffID != "" {
+		return &OtherTarError{got}
+	}
+	return fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got)
 }
 
 // BlameLayer looks for the object that made the i-th layer's pieces wrong, as
@@ -194,7 +217,12 @@ func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) err
 // with the layer's name.
 func (i *Image) BlameLayer(ctx context.Context, n int, err error) error {
 	l := i.Layers[n]
-	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, i.repo.culprit(ctx, l.Verity, err))
+	return inLayer(l, i.repo.culprit(ctx, l.Verity, err))
+}
+
+// inLayer adds the layer to an error of its content.
+func inLayer(l Layer, err error) error {
+	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
 }
 
 // CheckObjects returns an error that wraps ErrMissingObject, and names the
@@ -218,7 +246,7 @@ func (i *Image) CheckObjects(ctx context.Context, n int) error {
 			err = fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject)
 		}
 		if err != nil {
-			return fmt.Errorf("layer %s: stream %s: %w", i.Layers[n].Digest(), i.Layers[n].Verity, err)
+			return inLayer(i.Layers[n], err)
 		}
 	}
 }

@@ -2,14 +2,14 @@ package composefsrepo
 
 import (
 	"context"
-	"fmt"
+	"encoding/hex"
+	"hash"
 	"io"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
-	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/lostzeros"
 )
 
 // verified is a stream's content, hashed beside the reader: one goroutine reads
@@ -17,8 +17,8 @@ import (
 // the file is reported when the digest has been found right.
 type verified struct {
 	stream *stream
-	want   digest.Digest
-	name   fsverity.Digest // of the stream
+	layer  Layer
+	want   digest.Digest // mostly the layer's
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -44,10 +44,10 @@ const (
 	allBlocks = 6
 )
 
-func newVerified(ctx context.Context, s *stream, want digest.Digest, name fsverity.Digest) *verified {
+func newVerified(ctx context.Context, s *stream, l Layer, want digest.Digest) *verified {
 	ctx, cancel := context.WithCancel(ctx)
 	v := &verified{
-		stream: s, want: want, name: name, ctx: ctx, cancel: cancel,
+		stream: s, layer: l, want: want, ctx: ctx, cancel: cancel,
 		blocks: make(chan *block, allBlocks),
 		free:   make(chan *block, allBlocks),
 		ended:  make(chan struct{}),
@@ -69,25 +69,51 @@ func (v *verified) readAhead() {
 	defer content.Close()
 
 	toHash := make(chan *block, allBlocks)
-	sum := make(chan digest.Digest, 1)
+	sum := make(chan hash.Hash, 1)
 	go func() {
-		hash := v.want.Algorithm().Digester()
+		h := v.want.Algorithm().Hash()
 		for b := range toHash {
-			hash.Hash().Write(b.data)
+			h.Write(b.data)
 			v.release(b)
 		}
-		sum <- hash.Digest()
+		sum <- h
 	}()
-	err := v.pass(content, toHash)
+	err := v.pass(io.MultiReader(content, io.LimitReader(zeros{}, v.layer.zeros)), toHash)
 	close(toHash)
-	if got := <-sum; err == nil && got != v.want {
-		err = fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got)
+	if h := <-sum; err == nil {
+		err = v.check(h)
 	}
 	v.result <- err
 }
 
+// check compares the digest of all of the content to what it should be.
+func (v *verified) check(h hash.Hash) error {
+	got := digest.NewDigest(v.want.Algorithm(), h)
+	if got == v.want {
+		return nil
+	}
+	sum, err := hex.DecodeString(v.want.Encoded())
+	if err != nil {
+		return err
+	}
+	if v.layer.DiffID != "" && v.layer.zeros == 0 {
+		if lost, found := lostzeros.Find(h, v.layer.Size, sum); found {
+			return lostZerosError(lost)
+		}
+	}
+	return mismatch(v.layer, got)
+}
+
+// zeros is without end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
 // pass reads blocks until the content ends.
-func (v *verified) pass(content *splitstream.Content, toHash chan<- *block) error {
+func (v *verified) pass(content io.Reader, toHash chan<- *block) error {
 	for {
 		var b *block
 		select {
@@ -189,7 +215,7 @@ func (v *verified) verdict(err error) error {
 	case v.ctx.Err() != nil:
 		return v.ctx.Err()
 	}
-	return fmt.Errorf("layer %s: stream %s: %w", v.want, v.name, v.stream.repo.blame(v.ctx, v.name, err))
+	return inLayer(v.layer, v.stream.repo.blame(v.ctx, v.layer.Verity, err))
 }
 
 // Close ends reading and releases what was open. It may be called while another

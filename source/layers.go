@@ -24,7 +24,7 @@ func (s *Source) LayerInfosForCopy(_ context.Context, instance *digest.Digest) (
 	}
 	infos := make([]types.BlobInfo, len(s.image.Layers))
 	for i, l := range s.image.Layers {
-		infos[i] = blobInfo(l)
+		infos[i] = LayerInfo(l)
 	}
 	return infos, nil
 }
@@ -41,8 +41,9 @@ func (s *Source) ChangesManifest() bool {
 	return false
 }
 
-// blobInfo describes what a copy gets of a layer.
-func blobInfo(l composefsrepo.Layer) types.BlobInfo {
+// LayerInfo describes what a copy gets of a layer: its descriptor where that is
+// of the same blob, else the uncompressed tar.
+func LayerInfo(l composefsrepo.Layer) types.BlobInfo {
 	d := l.Descriptor
 	if l.Digest() == d.Digest {
 		return types.BlobInfo{Digest: d.Digest, Size: l.Size, URLs: d.URLs, Annotations: d.Annotations, MediaType: d.MediaType}

@@ -7,11 +7,11 @@ import (
 
 	"github.com/containers/image/v5/directory/explicitfilepath"
 	dockerref "github.com/containers/image/v5/docker/reference"
-	"github.com/containers/image/v5/image"
 	"github.com/containers/image/v5/types"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
+	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // ErrReadOnly: composefs: references can't be written to, nor deleted.
@@ -110,15 +110,7 @@ func (r imageReference) PolicyConfigurationNamespaces() []string {
 // NewImage returns the image, after whatever conversions the library does. The
 // caller closes it.
 func (r imageReference) NewImage(ctx context.Context, sys *types.SystemContext) (types.ImageCloser, error) {
-	src, err := r.NewImageSource(ctx, sys)
-	if err != nil {
-		return nil, err
-	}
-	img, err := image.FromSource(ctx, sys, src)
-	if err != nil {
-		return nil, errors.Join(err, src.Close())
-	}
-	return img, nil
+	return source.NewImage(ctx, sys, r)
 }
 
 // NewImageDestination returns ErrReadOnly.

@@ -63,9 +63,9 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 
 // prepare stages the i-th layer. It returns nil where the store has it.
 func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.Cloner, options *Options) (*staged, error) {
-	_, err := s.store.Layer(id)
+	found, err := s.store.Layer(id)
 	if err == nil {
-		return nil, nil
+		return nil, s.checkSize(i, found.UncompressedSize)
 	}
 	if !errors.Is(err, storage.ErrLayerUnknown) {
 		return nil, err
@@ -95,7 +95,19 @@ func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.C
 	if got := layer.result.Digest; got != diffID {
 		return nil, errors.Join(s.image.LayerMismatch(ctx, i, got), layer.clean())
 	}
+	if err := s.checkSize(i, layer.result.Size); err != nil {
+		return nil, errors.Join(err, layer.clean())
+	}
 	return layer, nil
+}
+
+// checkSize refuses a layer of size bytes where the image's manifest, which was
+// made from what the streams have, is wrong about that.
+func (s *Staged) checkSize(i int, size int64) error {
+	if l := s.image.Layers[i]; s.image.Synthesised && size != l.Size {
+		return fmt.Errorf("layer %s: %w: there is no manifest, and one made from the config would have a wrong size: %w", l.DiffID, ErrUnsupported, composefsrepo.ErrLostZeros)
+	}
+	return nil
 }
 
 // applyAll makes the staged layers layers of the store, from the lowest on.

@@ -27,6 +27,7 @@ type copyOptions struct {
 	digestFile      string
 	preserveDigests bool
 	noZeroCopy      bool
+	mend            mendOptions
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -63,6 +64,7 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
 	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
 	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
+	o.mend.addFlags(flags)
 	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
 }
 
@@ -114,11 +116,12 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	}
 	defer leftovers.release()
 	copied, err := o.copyImage(ctx, policy, dest, src, options)
+	leftovers.made = o.mend.made
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		err = explainDuplicate(ctx, err, src)
+		err = o.mend.explain(explainDuplicate(ctx, err, src))
 		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 		return errors.Join(err, leftovers.remove(err))
 	}

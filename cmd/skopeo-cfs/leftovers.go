@@ -29,6 +29,7 @@ type leftovers struct {
 	layers  map[string]bool // those that were in the store before
 	reserve *os.File        // space to clean up in, nil if none could be had
 	src     types.ImageReference
+	made    []digest.Digest // layers that the copy has, and src has not
 }
 
 // maxReserve is the space in bytes that is kept for cleaning up, or, where there
@@ -216,6 +217,9 @@ func (l *leftovers) diffIDs(ctx context.Context) map[digest.Digest]bool {
 	diffIDs := map[digest.Digest]bool{}
 	for _, layer := range src.Image().Layers {
 		diffIDs[layer.Digest()] = true
+	}
+	for _, d := range l.made {
+		diffIDs[d] = true
 	}
 	return diffIDs
 }

@@ -15,19 +15,20 @@ import (
 )
 
 // copyImage copies an image: without copying its contents where that can be
-// done, else as copy.Image does it by itself.
+// done, else as copy.Image does it by itself, mended as the flags say.
 func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyContext, dest, src types.ImageReference, options *copy.Options) ([]byte, error) {
+	keepDigest := o.preserveDigests || isDigested(dest)
 	copied, err := o.copyShared(ctx, policy, dest, src, options)
-	if !errors.Is(err, zerocopy.ErrUnsupported) {
+	if !errors.Is(err, zerocopy.ErrUnsupported) && (keepDigest || !o.mend.canMend(err)) {
 		return copied, err
 	}
 	logrus.Debugf("Copying contents, since the image %v", err)
-	if o.preserveDigests || isDigested(dest) {
+	if keepDigest {
 		if err := canKeepDigest(ctx, src, options.SourceCtx); err != nil {
 			return nil, err
 		}
 	}
-	return copy.Image(ctx, policy, dest, src, options)
+	return copy.Image(ctx, policy, dest, o.mend.reference(src, keepDigest, options.ReportWriter), options)
 }
 
 // errNotAsked is why contents are copied if they need not be.

@@ -28,3 +28,9 @@ func Find(h hash.Hash, size int64, want []byte) (zeros int64, found bool) {
 	}
 	return 0, false
 }
+
+// May tells whether size bytes may be what is left of whole bytes: whether Find
+// would try as many zeros as are missing.
+func May(size, whole int64) bool {
+	return whole%block == 0 && size < whole && whole-size <= limit
+}

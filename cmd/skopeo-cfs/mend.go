@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/pflag"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/rearchive"
+	"github.com/skopeo-cfs/skopeo-cfs/source"
+)
+
+// mendOptions say what is to be done about layers that are not what was pulled.
+type mendOptions struct {
+	repair    bool
+	rearchive bool
+
+	made []digest.Digest // diff IDs of the layers that were re-archived
+}
+
+func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.repair, "repair", false, "add the zero bytes that some importers lost at the end of layers, which are all read before the copy for that")
+	flags.BoolVar(&o.rearchive, "rearchive", false, "where a layer can't be rebuilt, make another image with its files; what can be repaired is")
+}
+
+// canMend tells whether the error of a copy that does not copy contents is one
+// that a copy which does can do something about.
+func (o *mendOptions) canMend(err error) bool {
+	var other *composefsrepo.OtherTarError
+	return o.rearchive && errors.As(err, &other)
+}
+
+// reference returns the reference to copy from instead of src. It tells out,
+// which may be nil, what is re-archived; nothing is where the manifest's digest
+// has to be kept.
+func (o *mendOptions) reference(src types.ImageReference, keepDigest bool, out io.Writer) types.ImageReference {
+	switch {
+	case o.rearchive && !keepDigest:
+		return source.Mended(src, func(ctx context.Context, s *source.Source) (types.ImageSource, error) {
+			mended, err := rearchive.New(ctx, s)
+			if made, ok := mended.(*rearchive.Source); ok && err == nil {
+				o.note(made.Changes(), out)
+			}
+			return mended, err
+		})
+	case o.rearchive, o.repair:
+		return source.Repaired(src)
+	}
+	return src
+}
+
+// note notes and reports what is re-archived.
+func (o *mendOptions) note(changes []rearchive.Change, out io.Writer) {
+	for _, c := range changes {
+		o.made = append(o.made, c.New)
+		if out != nil {
+			fmt.Fprintf(out, "Re-archiving layer %s as %s\n", c.Old, c.New)
+		}
+	}
+}
+
+// explain adds to an error which flag helps.
+func (o *mendOptions) explain(err error) error {
+	var other *composefsrepo.OtherTarError
+	switch {
+	case errors.Is(err, composefsrepo.ErrLostZeros):
+		return fmt.Errorf("%w; --repair adds them", err)
+	case errors.As(err, &other) && o.rearchive:
+		return fmt.Errorf("%w; --rearchive would make another image, whose digest can't be this one's", err)
+	case errors.As(err, &other):
+		return fmt.Errorf("%w; --rearchive makes another image with the layer's files", err)
+	}
+	return err
+}
