@@ -125,7 +125,7 @@ func (d *disk) settle(ctx context.Context) (int64, error) {
 	}
 	defer dir.Close()
 	last, same := int64(-1), 0
-	for range 100 { // on a disk that others use it may never be quiet
+	for range 200 { // on a disk that others use it may never be quiet
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
 			return 0, fmt.Errorf("writing to the disk: %w", err)
 		}
@@ -136,11 +136,11 @@ func (d *disk) settle(ctx context.Context) (int64, error) {
 		if same++; used != last {
 			last, same = used, 0
 		}
-		if same == 3 {
+		if same == 2 {
 			break
 		}
 		select {
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}

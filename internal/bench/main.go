@@ -83,7 +83,11 @@ func parseOptions(args []string) (options, error) {
 		return o, err
 	}
 	if o.quick {
-		o.spec.Files, o.spec.Bytes, o.runs = 1500, 100e6, 1
+		for name, value := range map[string]string{"files": "1500", "bytes": "100000000", "runs": "1"} {
+			if !isGiven(flags, name) {
+				_ = flags.Set(name, value) // is one that it takes
+			}
+		}
 	}
 	switch {
 	case flags.NArg() > 0:
@@ -94,6 +98,13 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("-only %s: must be reading or storage", o.only)
 	}
 	return o, nil
+}
+
+// isGiven tells whether a flag was on the command line.
+func isGiven(flags *flag.FlagSet, name string) bool {
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
 }
 
 // measureAll makes the images and measures everything that was asked for.

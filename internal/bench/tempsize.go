@@ -3,28 +3,30 @@ package main
 import (
 	"io/fs"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
 // sampler looks again and again how large the files in a directory are.
 type sampler struct {
-	end     chan struct{}
-	largest chan int64
+	largest    atomic.Int64
+	end, ended chan struct{}
 }
 
 const sampleInterval = 50 * time.Millisecond
 
 func watchSize(dir string) *sampler {
-	s := &sampler{make(chan struct{}), make(chan int64)}
+	s := &sampler{end: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
+		defer close(s.ended)
 		ticker := time.NewTicker(sampleInterval)
 		defer ticker.Stop()
-		for largest := int64(0); ; {
-			largest = max(largest, sizeOf(dir))
+		for {
+			s.largest.Store(max(s.largest.Load(), sizeOf(dir)))
 			select {
 			case <-ticker.C:
 			case <-s.end:
-				s.largest <- max(largest, sizeOf(dir))
+				s.largest.Store(max(s.largest.Load(), sizeOf(dir)))
 				return
 			}
 		}
@@ -35,7 +37,8 @@ func watchSize(dir string) *sampler {
 // stop ends the watch and returns the largest size seen, in bytes.
 func (s *sampler) stop() int64 {
 	close(s.end)
-	return <-s.largest
+	<-s.ended
+	return s.largest.Load()
 }
 
 // sizeOf returns the size in bytes of all files in a directory. What vanishes
