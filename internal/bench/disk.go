@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -106,8 +108,8 @@ func (d *disk) String() string {
 	return kind + ", with reflinks"
 }
 
-// used returns how many bytes of the filesystem are in use.
-func (d *disk) used() (int64, error) {
+// occupied returns how many bytes of the filesystem are in use.
+func (d *disk) occupied() (int64, error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(d.path, &stat); err != nil {
 		return 0, fmt.Errorf("looking at the disk: %w", err)
@@ -115,9 +117,38 @@ func (d *disk) used() (int64, error) {
 	return int64(stat.Blocks-stat.Bfree) * stat.Bsize, nil
 }
 
+// used returns how many bytes the files take: what the filesystem says, or,
+// where others use it too and no blocks are shared, what the files say.
+func (d *disk) used() (int64, error) {
+	if d.whyDir == nil || d.reflinks {
+		return d.occupied()
+	}
+	var size int64
+	counted := map[uint64]bool{} // inodes with several names
+	err := filepath.WalkDir(d.path, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || counted[stat.Ino] {
+			return nil
+		}
+		if stat.Nlink > 1 && !e.IsDir() {
+			counted[stat.Ino] = true
+		}
+		size += stat.Blocks * 512
+		return nil
+	})
+	return size, err
+}
+
 // settle waits until what was written is on the disk and what was removed no
-// longer is, so that neither is work for what comes next. It returns how many
-// bytes are in use then.
+// longer is, so that neither is work for what comes next. It returns what is
+// used then.
 func (d *disk) settle(ctx context.Context) (int64, error) {
 	dir, err := os.Open(d.path)
 	if err != nil {
@@ -129,7 +160,7 @@ func (d *disk) settle(ctx context.Context) (int64, error) {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
 			return 0, fmt.Errorf("writing to the disk: %w", err)
 		}
-		used, err := d.used()
+		used, err := d.occupied()
 		if err != nil {
 			return 0, err
 		}
@@ -145,7 +176,7 @@ func (d *disk) settle(ctx context.Context) (int64, error) {
 			return 0, ctx.Err()
 		}
 	}
-	return last, nil
+	return d.used()
 }
 
 // removeAll removes a directory, and unmounts what containers-storage leaves

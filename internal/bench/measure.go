@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -75,10 +76,15 @@ func (b *bench) runCommand(ctx context.Context, tmp string, line []string, run *
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "CONTAINERS_STORAGE_CONF="+b.storageConf)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
-	if err := cmd.Run(); err != nil {
+	err := cmd.Start()
+	if err == nil {
+		takePrecedence(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(line[0]), err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	// The kernel adds a process's own children to it, when it has waited for them.
@@ -89,4 +95,11 @@ func (b *bench) runCommand(ctx context.Context, tmp string, line []string, run *
 	run.CPUSeconds += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	run.PeakMemory = max(run.PeakMemory, usage.Maxrss<<10)
 	return nil
+}
+
+// takePrecedence gives a session the highest priority where the kernel schedules
+// sessions, within which alone priorities of processes count then. Where it does
+// not, or this is not allowed, there is nothing to be done.
+func takePrecedence(leader int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", leader), []byte(strconv.Itoa(highestPriority)), 0)
 }

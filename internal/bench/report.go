@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/docker/go-units"
@@ -95,7 +94,7 @@ func significant(value float64) string {
 	case value >= 0.095:
 		return fmt.Sprintf("%.2g", value)
 	}
-	return strings.TrimSuffix(fmt.Sprintf("%.2f", value), ".00")
+	return fmt.Sprintf("%.1g", value)
 }
 
 // bytesText returns a number of bytes for people.
