@@ -31,7 +31,7 @@ interop:
 bench: build
 	$(GO) build -tags '$(TAGS)' -o bin/bench ./internal/bench
 	bin/bench -json internal/bench/results.json -svg doc/bench.svg $(BENCHFLAGS)
-	$(GO) test -tags '$(TAGS)' -run '^$$' -bench 'GetBlob|Objects' ./source
+	$(GO) test -tags '$(TAGS)' -run '^$$' -bench 'GetBlob|Objects' -benchtime 5x ./source
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
