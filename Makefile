@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
 
-.PHONY: build install test vm-test interop lint fuzz demo clean
+.PHONY: build install test vm-test interop bench lint fuzz demo clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
@@ -27,6 +27,13 @@ vm-test:
 # The tests against cfsctl, the reference implementation.
 interop:
 	GO='$(GO)' TAGS='$(TAGS)' internal/interop/run
+
+# What reading layers and copying into containers-storage cost, as ratios. Needs
+# 13 GB below TMPDIR; BENCHFLAGS="-dir DIR" takes another place, -h lists more.
+bench: build
+	$(GO) build -tags '$(TAGS)' -o bin/bench ./internal/bench
+	bin/bench -json internal/bench/results.json -svg doc/bench.svg $(BENCHFLAGS)
+	$(GO) test -tags '$(TAGS)' -run '^$$' -bench 'GetBlob|Objects' -benchtime 5x ./source
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }

@@ -54,24 +54,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	added, err := addGenerated(repo, *tag, spec, listing)
+	added, err := repo.AddGenerated(*tag, spec, listing)
 	if err != nil {
 		return err
 	}
 	fmt.Println(added.Manifest.Digest)
 	return nil
-}
-
-func addGenerated(repo *repomaker.Repo, tag string, spec genimage.Spec, listing repomaker.Listing) (repomaker.Added, error) {
-	layers, err := genimage.Generate(spec)
-	if err != nil {
-		return repomaker.Added{}, err
-	}
-	image := repomaker.Image{Listing: listing}
-	for _, l := range layers {
-		tar := l.Reader()
-		defer tar.Close()
-		image.Layers = append(image.Layers, repomaker.Layer{Tar: tar})
-	}
-	return repo.AddImage(tag, image)
 }
