@@ -14,7 +14,11 @@ var table = crc64.MakeTable(crc64.ISO)
 
 func TestUpdateIsThatOfTheStandardLibrary(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{})
+	sizes := []int{16<<10 - 1, 16 << 10, 16<<10 + 1, 48<<10 + 77, 1 << 20}
 	for size := range 300 {
+		sizes = append(sizes, size)
+	}
+	for _, size := range sizes {
 		p := make([]byte, size)
 		_, _ = random.Read(p) // never fails
 		start := random.Uint64()
@@ -25,6 +29,7 @@ func TestUpdateIsThatOfTheStandardLibrary(t *testing.T) {
 func FuzzUpdate(f *testing.F) {
 	f.Add(uint64(0), []byte("composefs"), []byte{})
 	f.Add(^uint64(0), make([]byte, 64), make([]byte, 33))
+	f.Add(uint64(1), make([]byte, 17<<10), make([]byte, 33<<10))
 	f.Fuzz(func(t *testing.T, start uint64, a, b []byte) {
 		want := crc64.Update(crc64.Update(start, table, a), table, b)
 		assert.Equal(t, want, crc64iso.Update(crc64iso.Update(start, a), b))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +15,8 @@ import (
 // and not at all elsewhere. It remembers what is refused between two
 // filesystems. It may be used concurrently; the zero Cloner is ready for use.
 type Cloner struct {
-	refusals sync.Map // of filesystems to a refusal
+	refusals sync.Map    // of filesystems to a refusal
+	some     atomic.Bool // there are refusals
 }
 
 // filesystems are those of a file that is cloned and of one that it is cloned to.
@@ -40,18 +42,25 @@ const (
 // clone gives the empty file fd the content of from, size bytes. A clone that is
 // refused, for whatever reason, is no error.
 func (c *Cloner) clone(fd int, from *os.File, size int64) (outcome, error) {
-	between, err := devices(fd, from)
-	if err != nil {
-		return refused, err
+	var between filesystems
+	var known any
+	var err error
+	if c.some.Load() { // else there is no need to know
+		if between, err = devices(fd, from); err != nil {
+			return refused, err
+		}
+		known, _ = c.refusals.Load(between)
 	}
-	known, _ := c.refusals.Load(between)
 	if known == nil {
-		err := unix.IoctlFileClone(fd, int(from.Fd()))
-		if err == nil {
+		cloneErr := unix.IoctlFileClone(fd, int(from.Fd()))
+		if cloneErr == nil {
 			return shared, nil
 		}
-		if isRefusal(err) {
-			c.refusals.Store(between, refusedShare)
+		if between, err = devices(fd, from); err != nil {
+			return refused, err
+		}
+		if isRefusal(cloneErr) {
+			c.refuse(between, refusedShare)
 		}
 	}
 	if known == refusedAll {
@@ -68,9 +77,14 @@ func (c *Cloner) clone(fd int, from *os.File, size int64) (outcome, error) {
 		_, err := unix.Seek(fd, 0, 0)
 		return refused, err
 	case isRefusal(err):
-		c.refusals.Store(between, refusedAll)
+		c.refuse(between, refusedAll)
 	}
 	return refused, nil
+}
+
+func (c *Cloner) refuse(between filesystems, r refusal) {
+	c.refusals.Store(between, r)
+	c.some.Store(true)
 }
 
 // devices returns the filesystems of two files.
