@@ -20,6 +20,7 @@ type metadata struct {
 	chown    bool
 	mode     uint32 // permissions, set-id and sticky bits
 	times    [2]unix.Timespec
+	setTimes bool // not of a directory, which gets them when all in it is there
 	xattrs   []xattr
 }
 
@@ -32,7 +33,7 @@ func newMetadata(h *tar.Header, options *archive.TarOptions) *metadata {
 	m := &metadata{
 		uid: h.Uid, gid: h.Gid, chown: options.ForceMask == nil && !options.NoLchown,
 		mode:  uint32(h.Mode) & 0o7777,
-		times: fileTimes(accessTime(h), h.ModTime),
+		times: fileTimes(accessTime(h), h.ModTime), setTimes: h.Typeflag != tar.TypeDir,
 	}
 	for key, value := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(key, archive.PaxSchilyXattr); ok && name != "security.selinux" {
@@ -121,8 +122,10 @@ func (m *metadata) applyTo(fd int, options *archive.TarOptions) error {
 			return fmt.Errorf("setting mode %o: %w", m.mode, err)
 		}
 	}
-	if err := setTimes(fd, &m.times); err != nil {
-		return err
+	if m.setTimes {
+		if err := setTimes(fd, &m.times); err != nil {
+			return err
+		}
 	}
 	return m.setXattrs(options, func(x xattr) error { return unix.Fsetxattr(fd, x.name, []byte(x.value), 0) })
 }

@@ -14,7 +14,8 @@ type stream struct {
 	feed   Feed
 	inline []byte   // what is left of the current piece
 	file   *os.File // the current piece where it is a file
-	left   int64    // what is left of that, in bytes
+	size   int64    // of that, in bytes
+	left   int64    // what is left of it
 
 	err     error  // of the feed, but for its end
 	raw     []byte // read since cut was called
@@ -46,7 +47,7 @@ func (s *stream) nextPiece() error {
 	if size == 0 {
 		return file.Close()
 	}
-	s.file, s.left = file, size
+	s.file, s.size, s.left = file, size, size
 	return nil
 }
 
@@ -118,7 +119,7 @@ func (s *stream) takeAll(size int64) (content, bool, error) {
 		}
 	}
 	switch {
-	case s.left == size && s.isAtStart():
+	case s.left == size && s.size == size:
 		c := content{file: s.file, size: size}
 		s.file, s.left = nil, 0
 		s.skipped = size
@@ -130,12 +131,6 @@ func (s *stream) takeAll(size int64) (content, bool, error) {
 		return c, true, nil
 	}
 	return content{}, false, nil
-}
-
-// isAtStart tells whether nothing was read of the current file.
-func (s *stream) isAtStart() bool {
-	at, err := s.file.Seek(0, io.SeekCurrent)
-	return err == nil && at == 0
 }
 
 // takeSome takes the next bytes, at most limit of them, of a content of which
