@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 type command struct {
 	*exec.Cmd
 	tmp            string // its directory for temporary files
+	races          string // where the race detector writes
 	stdout, stderr bytes.Buffer
 }
 
@@ -44,11 +45,19 @@ func newCommand(t testing.TB, args ...string) *command {
 	binary, err := os.Executable()
 	require.NoError(t, err)
 	c := &command{Cmd: exec.Command(binary, args...), tmp: t.TempDir()}
-	c.Env = append(os.Environ(), asCommand+"=1", "TMPDIR="+c.tmp)
+	c.setEnv(t, os.Environ())
 	if len(args) > 0 && args[0] == "copy" {
 		c.Args = append(c.Args, "--tmpdir", c.tmp)
 	}
 	return c
+}
+
+// setEnv sets the environment, with what the tests need in it.
+func (c *command) setEnv(t testing.TB, env []string) {
+	t.Helper()
+	dir, races := newRaceLog(t)
+	c.races = dir
+	c.Env = append(slices.Clone(env), asCommand+"=1", "TMPDIR="+c.tmp, races)
 }
 
 // outcome is what a run of the command came to.
@@ -66,6 +75,7 @@ func (c *command) wait(t testing.TB) outcome {
 		require.NoError(t, err)
 	}
 	assert.Empty(t, namesIn(t, c.tmp), "temporary files are left")
+	assertNoRaces(t, c.races)
 	status := c.ProcessState.Sys().(syscall.WaitStatus)
 	assert.False(t, status.Signaled(), "ended by %s", status.Signal())
 	return outcome{c.ProcessState.ExitCode(), c.stdout.String(), c.stderr.String()}

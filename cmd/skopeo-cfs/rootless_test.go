@@ -73,7 +73,7 @@ func (u ordinary) command(t testing.TB, args ...string) *command {
 	t.Helper()
 	c := newCommand(t, args...)
 	c.asUser(t, u.uid, u.gid)
-	c.Env = append(append([]string{}, u.env...), asCommand+"=1", "TMPDIR="+c.tmp)
+	c.setEnv(t, u.env)
 	c.Dir = u.home
 	return c
 }
