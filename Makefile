@@ -32,7 +32,7 @@ interop:
 # 13 GB below TMPDIR; BENCHFLAGS="-dir DIR" takes another place, -h lists more.
 bench: build
 	$(GO) build -tags '$(TAGS)' -o bin/bench ./internal/bench
-	bin/bench -json internal/bench/results.json -svg doc/bench.svg $(BENCHFLAGS)
+	bin/bench -json bin/bench.json -svg doc/bench.svg $(BENCHFLAGS)
 	$(GO) test -tags '$(TAGS)' -run '^$$' -bench 'GetBlob|Objects' -benchtime 5x ./source
 
 lint:
