@@ -32,7 +32,8 @@ type journal struct {
 	ids  []string
 }
 
-// openJournal makes an empty journal.
+// openJournal makes an empty journal, after it has done what processes have not
+// come to that were killed.
 func openJournal(store storage.Store) (*journal, error) {
 	dir := filepath.Join(store.GraphRoot(), stateDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -42,25 +43,26 @@ func openJournal(store storage.Store) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the store: %w", err)
 	}
-	for {
-		file, err := os.CreateTemp(dir, "*"+journalSuffix)
-		if err != nil {
-			return nil, fmt.Errorf("preparing the store: %w", err)
+	j := &journal{lock: lock}
+	err = j.locked(func() error {
+		if err := removeAbandoned(store, dir); err != nil {
+			return fmt.Errorf("removing what an earlier copy has left: %w", err)
 		}
-		if tryLock(file) {
-			return &journal{file: file, lock: lock}, nil
+		if j.file, err = os.CreateTemp(dir, "*"+journalSuffix); err != nil {
+			return fmt.Errorf("preparing the store: %w", err)
 		}
-		file.Close() // somebody took it for abandoned, and removes it
+		tryLock(j.file) // while nobody looks for abandoned ones
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return j, nil
 }
 
-// tryLock locks a journal's file, if nobody has it locked or has removed it.
+// tryLock locks a journal's file until it is closed, if nobody has it locked.
 func tryLock(file *os.File) bool {
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return false
-	}
-	var stat unix.Stat_t
-	return unix.Fstat(int(file.Fd()), &stat) == nil && stat.Nlink > 0
+	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
 // locked calls do while no other copy applies layers to the store.
@@ -105,17 +107,17 @@ func (j *journal) close(store storage.Store) error {
 	return errors.Join(err, j.file.Close())
 }
 
-// removeAbandoned does what processes have not come to that were killed.
-func removeAbandoned(store storage.Store) error {
-	dir := filepath.Join(store.GraphRoot(), stateDir)
+// removeAbandoned deletes the layers of journals whose processes have ended, and
+// the journals.
+func removeAbandoned(store storage.Store, dir string) error {
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("looking for what earlier copies have left: %w", err)
+	if err != nil {
+		return err
 	}
 	for _, entry := range entries {
-		if entry.Type().IsRegular() && strings.HasSuffix(entry.Name(), journalSuffix) {
+		if strings.HasSuffix(entry.Name(), journalSuffix) {
 			if err := removeIfAbandoned(store, filepath.Join(dir, entry.Name())); err != nil {
-				return fmt.Errorf("removing what an earlier copy has left: %w", err)
+				return err
 			}
 		}
 	}

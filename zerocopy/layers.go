@@ -144,6 +144,9 @@ func (s *Staged) apply(layer *staged, id, parent string) (err error) {
 		applied, err = layer.apply(id, parent)
 		return err
 	})
+	if errors.Is(err, storage.ErrLayerUnknown) {
+		return fmt.Errorf("%w: the layer below has disappeared from the store: %w", ErrUnsupported, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -95,9 +95,6 @@ func Stage(ctx context.Context, store storage.Store, image *composefsrepo.Image,
 	if err := checkStore(store); err != nil {
 		return nil, err
 	}
-	if err := removeAbandoned(store); err != nil {
-		return nil, err
-	}
 	j, err := openJournal(store)
 	if err != nil {
 		return nil, err

@@ -28,6 +28,11 @@ type progress struct {
 	bars  map[int]*layerBar
 }
 
+// refreshInterval is how often bars are drawn. The end waits for the last time,
+// which with the library's choice would be most of the time of a copy that finds
+// all layers there.
+const refreshInterval = 50 * time.Millisecond
+
 // layerBar is a layer's bar, and when it last moved.
 type layerBar struct {
 	*mpb.Bar
@@ -37,7 +42,7 @@ type layerBar struct {
 func newProgress(out io.Writer) *progress {
 	p := &progress{out: out, start: time.Now(), bars: map[int]*layerBar{}}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		p.pool = mpb.New(mpb.WithWidth(40), mpb.WithOutput(out))
+		p.pool = mpb.New(mpb.WithWidth(40), mpb.WithOutput(out), mpb.WithRefreshRate(refreshInterval))
 	}
 	return p
 }
@@ -69,7 +74,7 @@ func (p *progress) move(e zerocopy.Event) {
 		p.bars[e.Layer] = bar
 	}
 	if e.State != zerocopy.Reading {
-		bar.SetTotal(e.Size, true)
+		bar.SetCurrent(barTotal(e)) // completes it
 		return
 	}
 	now := time.Now()
@@ -77,12 +82,16 @@ func (p *progress) move(e zerocopy.Event) {
 	bar.moved = now
 }
 
+// barTotal is the total of a layer's bar. A bar is complete when it gets there,
+// which the layer is only some time after all of its bytes are through.
+func barTotal(e zerocopy.Event) int64 { return e.Size + 1 }
+
 func (p *progress) newBar(e zerocopy.Event) *mpb.Bar {
 	label, end := "Copying blob "+e.Digest.Encoded()[:12], " done"
 	if e.State == zerocopy.Found {
 		end = " already there"
 	}
-	bar := p.pool.AddBar(e.Size+1, // a bar ends by itself at its total
+	bar := p.pool.AddBar(barTotal(e),
 		mpb.BarPriority(e.Layer),
 		mpb.BarFillerClearOnComplete(),
 		mpb.PrependDecorators(decor.OnComplete(decor.Name(label), label+end)),

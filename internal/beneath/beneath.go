@@ -1,4 +1,4 @@
-// Package beneath reads files below a directory whose content nobody vouches
+// Package beneath opens files below a directory whose content nobody vouches
 // for: no path leads out of it, no symlink is followed, and no more is read of a
 // file than was asked for.
 package beneath
@@ -17,19 +17,32 @@ import (
 // flags are added to those of open(2). The caller closes it. Errors are
 // *fs.PathError; ELOOP stands for a symlink, EXDEV for a path that leads out.
 func Open(dir *os.File, path string, flags uint64) (*os.File, error) {
+	// Without O_NONBLOCK a fifo would keep us waiting for a writer.
+	fd, err := OpenFD(int(dir.Fd()), path, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// OpenFD opens a file below the directory with the descriptor dir, as openat2(2)
+// does with these flags and this mode, by a path without symlinks in it. The
+// caller closes the descriptor.
+func OpenFD(dir int, path string, flags uint64, mode uint32) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Mode:    uint64(mode),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
 	for {
-		fd, err := unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{
-			// Without O_NONBLOCK a fifo would keep us waiting for a writer.
-			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | flags,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-		})
+		fd, err := unix.Openat2(dir, path, &how)
 		switch err {
 		case nil:
-			return os.NewFile(uintptr(fd), path), nil
+			return fd, nil
 		case unix.EINTR, unix.EAGAIN: // EAGAIN: something was renamed meanwhile
 			continue
 		default:
-			return nil, &fs.PathError{Op: "openat2", Path: path, Err: err}
+			return -1, &fs.PathError{Op: "openat2", Path: path, Err: err}
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containers/storage/pkg/archive"
 	"golang.org/x/sys/unix"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 )
 
 // tree is the directory that is unpacked into. Everything is reached from its
@@ -26,22 +28,7 @@ type tree struct {
 
 // open opens a file of the tree, by its path relative to the root.
 func (t *tree) open(name string, flags uint64, mode uint32) (int, error) {
-	how := unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Mode:    uint64(mode),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(t.root, name, &how)
-		switch err {
-		case nil:
-			return fd, nil
-		case unix.EINTR, unix.EAGAIN: // EAGAIN: something was renamed meanwhile
-			continue
-		default:
-			return -1, &fs.PathError{Op: "openat2", Path: name, Err: err}
-		}
-	}
+	return beneath.OpenFD(t.root, name, flags|unix.O_NOFOLLOW, mode)
 }
 
 // in returns a descriptor of a directory, which stays open until in is called

@@ -1,0 +1,225 @@
+package unpack
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/containers/storage/pkg/archive"
+	"golang.org/x/sys/unix"
+)
+
+// root handles an entry of the root directory that is called "/".
+func (s *scanner) root(h *tar.Header) error {
+	if h.Typeflag != tar.TypeDir {
+		return fmt.Errorf("%w: the root directory is none", ErrUnusual)
+	}
+	s.rootHeader = h
+	m := newMetadata(h, s.tree.options)
+	if err := m.applyTo(s.tree.root, s.tree.options); err != nil {
+		return err
+	}
+	mode := os.FileMode(m.mode)
+	s.rootMode = &mode
+	s.dirs = append(s.dirs, dirTimes{".", fileTimes(h.AccessTime, h.ModTime)})
+	return nil
+}
+
+// parents makes a directory, and those above it, that the tar has no entry for.
+func (s *scanner) parents(dir string) error {
+	switch s.kinds[dir] {
+	case directory, implied:
+		return nil
+	case nothing:
+	default:
+		return fmt.Errorf("%w: its directory %q is none", ErrUnusual, dir)
+	}
+	if err := s.parents(path.Dir(dir)); err != nil {
+		return err
+	}
+	fd, err := s.tree.mkdir(dir, 0o777)
+	if err != nil {
+		return err
+	}
+	s.kinds[dir] = implied
+	ids := s.mappings.RootPair()
+	return (&metadata{uid: ids.UID, gid: ids.GID, chown: true}).applyOwner(fd, strict)
+}
+
+// strict are options by which no owner is optional.
+var strict = &archive.TarOptions{}
+
+// claim notes what is made at a path, where nothing may be yet.
+func (s *scanner) claim(name string, k kind) error {
+	if s.kinds[name] != nothing {
+		return fmt.Errorf("%w: it takes the place of another entry", ErrUnusual)
+	}
+	s.kinds[name] = k
+	return nil
+}
+
+// whiteout makes what overlay filesystems have for a whiteout.
+func (s *scanner) whiteout(h *tar.Header, name string) error {
+	if h.Size > 0 {
+		return fmt.Errorf("%w: a whiteout with content", ErrUnusual)
+	}
+	dir, base := path.Split(name)
+	if base == archive.WhiteoutOpaqueDir {
+		fd, err := s.tree.in(path.Clean("./" + dir))
+		if err != nil {
+			return err
+		}
+		if err := unix.Fsetxattr(fd, archive.GetOverlayXattrName("opaque"), []byte{'y'}, 0); err != nil {
+			return fmt.Errorf("making its directory opaque: %w", err)
+		}
+		return nil
+	}
+	hidden := strings.TrimPrefix(base, archive.WhiteoutPrefix)
+	if hidden == "" || hidden == "." || hidden == ".." {
+		return fmt.Errorf("%w: a whiteout of %q", ErrUnusual, hidden)
+	}
+	name = dir + hidden
+	if err := s.claim(name, device); err != nil {
+		return err
+	}
+	return s.tree.at(name, func(dir int, base, procPath string) error {
+		if err := unix.Mknodat(dir, base, unix.S_IFCHR, 0); err != nil {
+			return fmt.Errorf("making a whiteout: %w", err)
+		}
+		return (&metadata{uid: h.Uid, gid: h.Gid, chown: true}).applyOwnerAt(dir, base, strict)
+	})
+}
+
+// special makes what is neither a regular file nor a whiteout.
+func (s *scanner) special(h *tar.Header, name string) error {
+	m := newMetadata(h, s.tree.options)
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return s.directory(h, name, m)
+	case tar.TypeLink:
+		return s.link(h, name, m)
+	case tar.TypeSymlink:
+		if err := s.claim(name, symlink); err != nil {
+			return err
+		}
+		return s.tree.symlink(h, name, m)
+	case tar.TypeChar, tar.TypeBlock:
+		if s.tree.options.InUserNS && s.tree.options.ForceMask == nil {
+			return nil // can't be made there
+		}
+	}
+	if err := s.claim(name, device); err != nil {
+		return err
+	}
+	return s.tree.node(h, name, m)
+}
+
+// directory makes a directory.
+func (s *scanner) directory(h *tar.Header, name string, m *metadata) (err error) {
+	var fd int
+	if s.kinds[name] == implied {
+		fd, err = s.tree.in(name)
+	} else {
+		if err := s.claim(name, directory); err != nil {
+			return err
+		}
+		fd, err = s.tree.mkdir(name, m.mode)
+	}
+	if err != nil {
+		return err
+	}
+	s.kinds[name] = directory
+	s.dirs = append(s.dirs, dirTimes{name, fileTimes(h.AccessTime, h.ModTime)})
+	return withPath(name, m.applyTo(fd, s.tree.options))
+}
+
+// regular has a worker make a regular file.
+func (s *scanner) regular(h *tar.Header, name string, i *item) error {
+	if err := s.claim(name, file); err != nil {
+		return err
+	}
+	node := &inode{last: make(chan struct{})}
+	s.inodes[name] = node
+	job := &fileJob{name: name, metadata: newMetadata(h, s.tree.options), done: node.last, item: i}
+	if h.Size == 0 {
+		return s.sendJob(job)
+	}
+	i.buffers = make(chan *buffer, workerBuffers)
+	first, whole, err := s.stream.takeAll(h.Size)
+	if err != nil {
+		return err
+	}
+	if whole {
+		job.content = first
+		return s.sendJob(job)
+	}
+	pieces := make(chan []byte, 1)
+	defer close(pieces)
+	job.pieces, job.content.size = pieces, h.Size
+	if err := s.sendJob(job); err != nil {
+		return err
+	}
+	for left := h.Size; left > 0; {
+		piece, err := s.stream.takeSome(left, bufferSize)
+		if err != nil {
+			return err
+		}
+		select {
+		case pieces <- piece:
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+		left -= int64(len(piece))
+	}
+	s.stream.skipped = h.Size
+	return nil
+}
+
+// sendJob hands a job to the workers, and its item, if it has one, to the
+// record before that.
+func (s *scanner) sendJob(job *fileJob) error {
+	if job.item != nil {
+		if err := s.send(job.item); err != nil {
+			job.content.close()
+			return err
+		}
+	}
+	select {
+	case s.jobs <- job:
+		return nil
+	case <-s.ctx.Done():
+		job.content.close()
+		return s.ctx.Err()
+	}
+}
+
+// inode is a regular file under one or more names.
+type inode struct {
+	last chan struct{} // closed when the last job that concerns it is done
+}
+
+// link makes a hard link, in its turn where the target is a worker's.
+func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
+	target := strings.TrimLeft(filepath.Clean("/"+h.Linkname), "/")
+	targetKind := s.kinds[target]
+	if targetKind != file && targetKind != symlink && targetKind != device {
+		return fmt.Errorf("%w: a hard link to %q, which is no file of the layer", ErrUnusual, h.Linkname)
+	}
+	if strings.Contains(h.Linkname, "..") {
+		return fmt.Errorf("%w: a hard link to %q", ErrUnusual, h.Linkname)
+	}
+	if err := s.claim(name, targetKind); err != nil {
+		return err
+	}
+	node := s.inodes[target]
+	if node == nil { // made by this goroutine, so it is there
+		return s.tree.link(target, name, m, targetKind == symlink)
+	}
+	s.inodes[name] = node
+	job := &fileJob{name: name, metadata: m, linkTo: target, after: node.last, done: make(chan struct{})}
+	node.last = job.done
+	return s.sendJob(job)
+}
