@@ -23,7 +23,13 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 	if options.Parallelism <= 0 {
 		options = &Options{Parallelism: runtime.GOMAXPROCS(0), Progress: options.Progress}
 	}
+	// The store's and the driver's answers are had before anything goes on side
+	// by side, which they are not all made for.
 	ids := layerIDs(s.image.Layers)
+	found, err := s.find(ids)
+	if err != nil {
+		return err
+	}
 	ready := make([]chan *staged, len(ids)) // a nil layer is one that is there
 	for i := range ready {
 		ready[i] = make(chan *staged, 1)
@@ -37,15 +43,18 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 			if err := groupCtx.Err(); err != nil {
 				return err
 			}
-			layer, err := s.prepare(groupCtx, i, id, cloner, options)
-			if err != nil {
-				return err
+			var layer *staged
+			if !found[id] {
+				var err error
+				if layer, err = s.prepare(groupCtx, i, cloner, options); err != nil {
+					return err
+				}
 			}
 			ready[i] <- layer
 			return nil
 		})
 	}
-	err := group.Wait()
+	err = group.Wait()
 	for _, r := range ready { // those that were not applied
 		select {
 		case layer := <-r:
@@ -61,22 +70,34 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 	return err
 }
 
-// prepare stages the i-th layer. It returns nil where the store has it.
-func (s *Staged) prepare(ctx context.Context, i int, id string, cloner *unpack.Cloner, options *Options) (*staged, error) {
-	found, err := s.store.Layer(id)
-	if err == nil {
-		return nil, s.checkSize(i, found.UncompressedSize)
+// find returns which of the layers the store has.
+func (s *Staged) find(ids []string) (map[string]bool, error) {
+	found := map[string]bool{}
+	for i, id := range ids {
+		layer, err := s.store.Layer(id)
+		if errors.Is(err, storage.ErrLayerUnknown) {
+			continue
+		}
+		if err == nil {
+			err = s.checkSize(i, layer.UncompressedSize)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("looking for layer %s: %w", id, err)
+		}
+		found[id] = true
 	}
-	if !errors.Is(err, storage.ErrLayerUnknown) {
-		return nil, err
-	}
+	return found, nil
+}
+
+// prepare stages the i-th layer.
+func (s *Staged) prepare(ctx context.Context, i int, cloner *unpack.Cloner, options *Options) (*staged, error) {
 	chunks, err := s.image.LayerChunks(ctx, i)
 	if err != nil {
 		return nil, err
 	}
 	defer chunks.Close()
 	diffID := s.image.Layers[i].DiffID
-	layer, err := stageLayer(s.store, func(dest string, tarOptions *archive.TarOptions) (*unpack.Result, error) {
+	layer, err := stageLayer(s.store, s.mappings, func(dest string, tarOptions *archive.TarOptions) (*unpack.Result, error) {
 		result, err := unpack.Layer(ctx, feed{chunks}, dest, tarOptions, unpack.Options{
 			Cloner: cloner, DiffID: diffID,
 			Progress: func(bytes int64) { s.report(options, i, Reading, bytes) },

@@ -19,54 +19,44 @@ import (
 // All that depends on the interface by which layers are staged is in this file:
 // it is experimental, and its makers may change it.
 
-// checkStore refuses stores that have no such interface.
-func checkStore(store storage.Store) error {
-	driver, err := store.GraphDriver()
-	if err != nil {
-		return fmt.Errorf("looking at the store's driver: %w", err)
-	}
-	if _, ok := driver.(drivers.DriverWithDiffer); !ok {
-		return fmt.Errorf("%w: the store's driver %s can't have layers staged", ErrUnsupported, driver)
-	}
-	return nil
-}
-
-// staged is a layer that is complete but not yet the store's. Whoever has it
-// calls clean.
-type staged struct {
-	store  storage.Store
-	output *drivers.DriverWithDifferOutput
-	result *unpack.Result
-}
-
-// stageLayer has a directory filled by fill that is to become a layer.
-func stageLayer(store storage.Store, fill func(dest string, options *archive.TarOptions) (*unpack.Result, error)) (*staged, error) {
-	mappings, err := mappings(store)
-	if err != nil {
-		return nil, err
-	}
-	d := &differ{fill: fill}
-	output, err := store.PrepareStagedLayer(&drivers.ApplyDiffWithDifferOpts{
-		ApplyDiffOpts: drivers.ApplyDiffOpts{Mappings: mappings},
-	}, d)
-	s := &staged{store, output, d.result}
-	if err != nil {
-		return nil, errors.Join(err, s.clean())
-	}
-	return s, nil
-}
-
-// mappings returns the ID mappings of the files in the store's layers: none
-// where the driver maps them when it mounts.
-func mappings(store storage.Store) (*idtools.IDMappings, error) {
+// checkStore refuses stores that have no such interface. It returns the ID
+// mappings of the files in the store's layers: none where the driver maps them
+// when it mounts.
+func checkStore(store storage.Store) (*idtools.IDMappings, error) {
 	driver, err := store.GraphDriver()
 	if err != nil {
 		return nil, fmt.Errorf("looking at the store's driver: %w", err)
+	}
+	if _, ok := driver.(drivers.DriverWithDiffer); !ok {
+		return nil, fmt.Errorf("%w: the store's driver %s can't have layers staged", ErrUnsupported, driver)
 	}
 	if driver.SupportsShifting(store.UIDMap(), store.GIDMap()) {
 		return &idtools.IDMappings{}, nil
 	}
 	return idtools.NewIDMappingsFromMaps(store.UIDMap(), store.GIDMap()), nil
+}
+
+// staged is a layer that is complete but not yet the store's. Whoever has it
+// calls clean.
+type staged struct {
+	store    storage.Store
+	mappings *idtools.IDMappings
+
+	output *drivers.DriverWithDifferOutput
+	result *unpack.Result
+}
+
+// stageLayer has a directory filled by fill that is to become a layer.
+func stageLayer(store storage.Store, mappings *idtools.IDMappings, fill func(dest string, options *archive.TarOptions) (*unpack.Result, error)) (*staged, error) {
+	d := &differ{fill: fill}
+	output, err := store.PrepareStagedLayer(&drivers.ApplyDiffWithDifferOpts{
+		ApplyDiffOpts: drivers.ApplyDiffOpts{Mappings: mappings},
+	}, d)
+	s := &staged{store, mappings, output, d.result}
+	if err != nil {
+		return nil, errors.Join(err, s.clean())
+	}
+	return s, nil
 }
 
 // differ is what the store's driver calls to have a directory filled.
@@ -142,12 +132,9 @@ func (s *staged) inherit(parent string) error {
 	if s.result.RootMode != nil {
 		return nil
 	}
-	mappings, err := mappings(s.store)
-	if err != nil {
-		return err
-	}
-	owner := mappings.RootPair()
+	owner := s.mappings.RootPair()
 	if parent != "" {
+		var err error
 		if owner, err = s.parentOwner(parent); err != nil {
 			return err
 		}
@@ -165,11 +152,7 @@ func (s *staged) parentOwner(parent string) (idtools.IDPair, error) {
 	if err != nil {
 		return idtools.IDPair{}, fmt.Errorf("looking at layer %s: %w", parent, err)
 	}
-	mappings, err := mappings(s.store)
-	if err != nil {
-		return idtools.IDPair{}, err
-	}
-	if !sameMap(layer.UIDMap, mappings.UIDs()) || !sameMap(layer.GIDMap, mappings.GIDs()) {
+	if !sameMap(layer.UIDMap, s.mappings.UIDs()) || !sameMap(layer.GIDMap, s.mappings.GIDs()) {
 		return idtools.IDPair{}, fmt.Errorf("%w: layer %s has other ID mappings than the store", ErrUnsupported, parent)
 	}
 	dir, err := s.store.DifferTarget(parent)

@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/idtools"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
@@ -68,10 +69,11 @@ type Stats struct {
 // Staged is an image's layers in a store. No image of the store may be using
 // them yet.
 type Staged struct {
-	store   storage.Store
-	image   *composefsrepo.Image
-	journal *journal
-	stats   Stats
+	store    storage.Store
+	mappings *idtools.IDMappings
+	image    *composefsrepo.Image
+	journal  *journal
+	stats    Stats
 }
 
 // Stats tells what staging the image came to.
@@ -92,14 +94,15 @@ func Stage(ctx context.Context, store storage.Store, image *composefsrepo.Image,
 	if err := checkImage(image); err != nil {
 		return nil, err
 	}
-	if err := checkStore(store); err != nil {
+	mappings, err := checkStore(store)
+	if err != nil {
 		return nil, err
 	}
 	j, err := openJournal(store)
 	if err != nil {
 		return nil, err
 	}
-	s := &Staged{store: store, image: image, journal: j}
+	s := &Staged{store: store, mappings: mappings, image: image, journal: j}
 	if err := s.stage(ctx, options); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
