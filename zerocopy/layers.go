@@ -21,7 +21,7 @@ import (
 // are in the store.
 func (s *Staged) stage(ctx context.Context, options *Options) error {
 	if options.Parallelism <= 0 {
-		options = &Options{Parallelism: runtime.GOMAXPROCS(0), Progress: options.Progress}
+		options = &Options{Parallelism: min(runtime.GOMAXPROCS(0), maxParallelism), Progress: options.Progress}
 	}
 	// The store's and the driver's answers are had before anything goes on side
 	// by side, which they are not all made for.
@@ -70,6 +70,18 @@ func (s *Staged) stage(ctx context.Context, options *Options) error {
 	return err
 }
 
+// How many layers are worked on at once if the caller does not say, and how many
+// workers all of them have together, about: each holds most of a megabyte.
+const (
+	maxParallelism = 8
+	allWorkers     = 32
+)
+
+// workers returns how many workers each of so many layers has.
+func workers(parallelism int) int {
+	return min(runtime.GOMAXPROCS(0)+1, max(allWorkers/parallelism, 2))
+}
+
 // find returns which of the layers the store has.
 func (s *Staged) find(ids []string) (map[string]bool, error) {
 	found := map[string]bool{}
@@ -99,7 +111,7 @@ func (s *Staged) prepare(ctx context.Context, i int, cloner *unpack.Cloner, opti
 	diffID := s.image.Layers[i].DiffID
 	layer, err := stageLayer(s.store, s.mappings, func(dest string, tarOptions *archive.TarOptions) (*unpack.Result, error) {
 		result, err := unpack.Layer(ctx, feed{chunks}, dest, tarOptions, unpack.Options{
-			Cloner: cloner, DiffID: diffID,
+			Cloner: cloner, DiffID: diffID, Workers: workers(options.Parallelism),
 			Progress: func(bytes int64) { s.report(options, i, Reading, bytes) },
 		})
 		if errors.Is(err, unpack.ErrUnusual) {

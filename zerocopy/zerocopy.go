@@ -30,7 +30,7 @@ var ErrUnsupported = errors.New("can't be copied without copying contents")
 // Options are optional.
 type Options struct {
 	// Parallelism is how many layers are worked on at once, 0 for as many as
-	// there are cores.
+	// there are cores, up to 8.
 	Parallelism int
 	// Progress is told what becomes of the layers. It is called by several
 	// goroutines at once.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -26,16 +25,8 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// memoryLimit is how much memory, in bytes, the program takes before it collects
-// garbage with more effort. What is in use at once is less than half of that,
-// however large an image is, and what is not would pile up.
-const memoryLimit = 80 << 20
-
 // run returns the exit code of a command line.
 func run(args []string) int {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	root := newRootCommand()
