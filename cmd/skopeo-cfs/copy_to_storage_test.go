@@ -28,9 +28,14 @@ func copyToStorage(t *testing.T, host hostOptions, name, target string) (string,
 	}
 	cmd := newCopyToStorageCommand(options.global) // whose flags the ends look at
 	options.source.flags, options.dest.flags = cmd.Flags(), cmd.Flags()
-	var out bytes.Buffer
-	err := options.run(t.Context(), &out)
-	return out.String(), err
+	// Layers are reported side by side, which a file takes.
+	out, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	require.NoError(t, err)
+	defer out.Close()
+	copyErr := options.run(t.Context(), out)
+	printed, err := os.ReadFile(out.Name())
+	require.NoError(t, err)
+	return string(printed), copyErr
 }
 
 // From every host every deployment is copied: the booted one by default, the

@@ -43,7 +43,7 @@ func TestFullDisk(t *testing.T) {
 			assert.Empty(t, namesIn(t, disk))
 		})
 	}
-	for name, flags := range map[string][]string{"containers-storage": nil, "containers-storage, by copying": {"--no-zero-copy"}} {
+	for name, flags := range map[string][]string{"containers-storage": nil, "containers-storage by copying": {"--no-zero-copy"}} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, newDisk(t, 4*pieceSize))
 			got := copyImage(t, large, s.image("x"), flags...)
