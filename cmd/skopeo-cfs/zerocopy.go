@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 
 	"github.com/containers/image/v5/copy"
 	"github.com/containers/image/v5/signature"
@@ -34,12 +36,28 @@ func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyCon
 // errNotAsked is why contents are copied if they need not be.
 var errNotAsked = fmt.Errorf("%w: --no-zero-copy was given", zerocopy.ErrUnsupported)
 
+// memoryLimit is how much memory, in bytes, a copy that shares contents takes
+// before garbage is collected with more effort. What is in use at once is half of
+// that for an image of 60,000 files; what is not would pile up with their number.
+const memoryLimit = 80 << 20
+
+// limitMemory sets the limit, unless the user has set one, and returns what puts
+// back the one that there was.
+func limitMemory() (restore func()) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	before := debug.SetMemoryLimit(memoryLimit)
+	return func() { debug.SetMemoryLimit(before) }
+}
+
 // copyShared copies an image into containers-storage without copying its
 // contents. The error wraps zerocopy.ErrUnsupported where that can't be done.
 func (o *copyOptions) copyShared(ctx context.Context, policy *signature.PolicyContext, dest, src types.ImageReference, options *copy.Options) ([]byte, error) {
 	if o.noZeroCopy {
 		return nil, errNotAsked
 	}
+	defer limitMemory()()
 	quiet := *options
 	quiet.ReportWriter = io.Discard // the layers are this function's to report
 	progress := newProgress(options.ReportWriter)
