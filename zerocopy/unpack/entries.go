@@ -45,8 +45,13 @@ func (s *scanner) parents(dir string) error {
 		return err
 	}
 	s.kinds[dir] = implied
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("%s: fstat: %w", dir, err)
+	}
 	ids := s.mappings.RootPair()
-	return (&metadata{uid: ids.UID, gid: ids.GID, chown: true}).applyOwner(fd, strict)
+	_, err = (&metadata{uid: ids.UID, gid: ids.GID, chown: true}).applyOwner(fd, &stat, strict)
+	return withPath(dir, err)
 }
 
 // strict are options by which no owner is optional.

@@ -113,7 +113,7 @@ func (m *metadata) applyTo(fd int, options *archive.TarOptions) error {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("fstat: %w", err)
 	}
-	chowned, err := m.setOwner(&stat, options, func() error { return unix.Fchown(fd, m.uid, m.gid) })
+	chowned, err := m.applyOwner(fd, &stat, options)
 	if err != nil {
 		return err
 	}
@@ -128,6 +128,11 @@ func (m *metadata) applyTo(fd int, options *archive.TarOptions) error {
 		}
 	}
 	return m.setXattrs(options, func(x xattr) error { return unix.Fsetxattr(fd, x.name, []byte(x.value), 0) })
+}
+
+// applyOwner sets the owner of an open file, and tells whether it had another.
+func (m *metadata) applyOwner(fd int, stat *unix.Stat_t, options *archive.TarOptions) (bool, error) {
+	return m.setOwner(stat, options, func() error { return unix.Fchown(fd, m.uid, m.gid) })
 }
 
 // setOwner calls chown where the owner is another one, and tells whether it did.

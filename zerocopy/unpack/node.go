@@ -16,10 +16,8 @@ func (t *tree) symlink(h *tar.Header, name string, m *metadata) error {
 		if err := unix.Symlinkat(h.Linkname, dir, base); err != nil {
 			return fmt.Errorf("making a symlink: %w", err)
 		}
-		if m.chown {
-			if err := m.applyOwnerAt(dir, base, t.options); err != nil {
-				return err
-			}
+		if err := m.applyOwnerAt(dir, base, t.options); err != nil {
+			return err
 		}
 		if err := unix.UtimesNanoAt(dir, base, linkTimes(accessTime(h), h.ModTime), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("setting times: %w", err)
@@ -77,10 +75,8 @@ func (t *tree) link(target, name string, m *metadata, toSymlink bool) error {
 	if !toSymlink {
 		return withPath(name, m.applyAt(dir, base, procPath, t.options))
 	}
-	if m.chown {
-		if err := m.applyOwnerAt(dir, base, t.options); err != nil {
-			return withPath(name, err)
-		}
+	if err := m.applyOwnerAt(dir, base, t.options); err != nil {
+		return withPath(name, err)
 	}
 	return withPath(name, m.setXattrsAt(procPath, t.options))
 }
@@ -88,10 +84,8 @@ func (t *tree) link(target, name string, m *metadata, toSymlink bool) error {
 // applyAt sets the metadata of what is no symlink and can't be opened, or not
 // without effects.
 func (m *metadata) applyAt(dir int, base, procPath string, options *archive.TarOptions) error {
-	if m.chown {
-		if err := m.applyOwnerAt(dir, base, options); err != nil {
-			return err
-		}
+	if err := m.applyOwnerAt(dir, base, options); err != nil {
+		return err
 	}
 	if err := unix.Fchmodat(dir, base, m.mode, 0); err != nil {
 		return fmt.Errorf("setting mode %o: %w", m.mode, err)
@@ -104,6 +98,9 @@ func (m *metadata) applyAt(dir int, base, procPath string, options *archive.TarO
 
 // applyOwnerAt sets the owner of a name in a directory, not of what it points to.
 func (m *metadata) applyOwnerAt(dir int, base string, options *archive.TarOptions) error {
+	if !m.chown {
+		return nil
+	}
 	var stat unix.Stat_t
 	if err := unix.Fstatat(dir, base, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("fstatat: %w", err)
@@ -111,16 +108,6 @@ func (m *metadata) applyOwnerAt(dir int, base string, options *archive.TarOption
 	_, err := m.setOwner(&stat, options, func() error {
 		return unix.Fchownat(dir, base, m.uid, m.gid, unix.AT_SYMLINK_NOFOLLOW)
 	})
-	return err
-}
-
-// applyOwner sets the owner of an open file.
-func (m *metadata) applyOwner(fd int, options *archive.TarOptions) error {
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return fmt.Errorf("fstat: %w", err)
-	}
-	_, err := m.setOwner(&stat, options, func() error { return unix.Fchown(fd, m.uid, m.gid) })
 	return err
 }
 
