@@ -6,35 +6,42 @@ import (
 	"github.com/containers/image/v5/pkg/blobinfocache/memory"
 	"github.com/containers/image/v5/types"
 
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
-// Source returns a reference, to be given to copy.Image, to the image that src
-// serves, as its manifest has it: with compressed layers, which can't be read.
-// The caller keeps src open.
-func (s *Staged) Source(src *source.Source) types.ImageReference {
-	return sourceReference{src.Reference(), src.Original()}
-}
-
-type sourceReference struct {
+// openReference is a reference whose image source is open already, and is closed
+// by whoever has opened it.
+type openReference struct {
 	types.ImageReference
 	source types.ImageSource
 }
 
 // NewImageSource returns the source, which stays open when it is closed.
-func (r sourceReference) NewImageSource(context.Context, *types.SystemContext) (types.ImageSource, error) {
-	return r.source, nil
+func (r openReference) NewImageSource(context.Context, *types.SystemContext) (types.ImageSource, error) {
+	return unclosable{r.source}, nil
 }
 
-// Destination returns a reference, to be given to copy.Image, to what dest
-// refers to in the store: one that knows that the compressed layers which the
-// manifest names are those that were staged.
-func (s *Staged) Destination(dest types.ImageReference) types.ImageReference {
+type unclosable struct{ types.ImageSource }
+
+// Close does nothing.
+func (unclosable) Close() error { return nil }
+
+// sourceOf returns a reference to the image that src serves, as its manifest has
+// it: with compressed layers, which can't be read.
+func sourceOf(src *source.Source) types.ImageReference {
+	return openReference{src.Reference(), src.Original()}
+}
+
+// destinationOf returns a reference to what dest refers to in a store: one that
+// knows that the compressed layers that the manifest names are those that are in
+// the store.
+func destinationOf(dest types.ImageReference, image *composefsrepo.Image) types.ImageReference {
 	// The pairs are what this manifest and this config say, which is right for
 	// this image and a mere claim about any other. So they are in a cache that
 	// nothing else sees.
 	cache := memory.New()
-	for _, l := range s.image.Layers {
+	for _, l := range image.Layers {
 		cache.RecordDigestUncompressedPair(l.Descriptor.Digest, l.DiffID)
 	}
 	return destinationReference{dest, cache}
@@ -64,4 +71,13 @@ type destination struct {
 // TryReusingBlob looks for a blob in the store, with the cache of this copy.
 func (d destination) TryReusingBlob(ctx context.Context, info types.BlobInfo, _ types.BlobInfoCache, canSubstitute bool) (bool, types.BlobInfo, error) {
 	return d.ImageDestination.TryReusingBlob(ctx, info, d.cache, canSubstitute)
+}
+
+// Commit makes the image, unless ctx is done: the store's own destination does not
+// look.
+func (d destination) Commit(ctx context.Context, toplevel types.UnparsedImage) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return d.ImageDestination.Commit(ctx, toplevel)
 }

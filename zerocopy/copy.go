@@ -1,0 +1,226 @@
+package zerocopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/containers/image/v5/copy"
+	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/signature"
+	imagestorage "github.com/containers/image/v5/storage"
+	"github.com/containers/image/v5/types"
+	"github.com/containers/storage"
+	drivers "github.com/containers/storage/drivers"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/source"
+)
+
+// Copy copies an image, as copy.Image does. An image of a composefs repository
+// comes into containers-storage without its contents being copied, as described
+// for the package, and always with its own manifest; every other image, and to
+// every other destination, is copied by copy.Image itself.
+//
+// All options of copy.Options are honored. The exceptions, which are refused for
+// an image that comes into containers-storage this way, are those that a
+// containers-storage destination has no use for: signing, encryption and
+// compression. The error then wraps ErrOption.
+//
+// Copy returns the bytes of the manifest that is stored. It ends soon after ctx
+// does.
+func Copy(ctx context.Context, policyContext *signature.PolicyContext, destRef, srcRef types.ImageReference, options *copy.Options) ([]byte, error) {
+	manifest, _, err := Image(ctx, policyContext, destRef, srcRef, options, nil)
+	return manifest, err
+}
+
+// Image is Copy with further options, and tells what the copy came to. On an error
+// too, Stats has what became of the layers.
+func Image(ctx context.Context, policyContext *signature.PolicyContext, destRef, srcRef types.ImageReference, copyOptions *copy.Options, options *Options) (manifest []byte, stats Stats, err error) {
+	if copyOptions == nil {
+		copyOptions = &copy.Options{}
+	}
+	if options == nil {
+		options = &Options{}
+	}
+	store := storeOf(destRef)
+	if store == nil || srcRef.Transport().Name() != composefsTransport {
+		manifest, err = copy.Image(ctx, policyContext, destRef, srcRef, copyOptions)
+		return manifest, Stats{}, err
+	}
+	src, err := srcRef.NewImageSource(ctx, copyOptions.SourceCtx)
+	if err != nil {
+		return nil, Stats{}, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	composefs, ok := src.(*source.Source)
+	if !ok || !isImage(composefs.Image()) {
+		manifest, err = copy.Image(ctx, policyContext, destRef, openReference{srcRef, src}, copyOptions)
+		return manifest, Stats{}, err
+	}
+	c := &copier{policyContext, store, destRef, composefs, copyOptions, options}
+	return c.copy(ctx)
+}
+
+// composefsTransport is the name of the transport whose sources are
+// *source.Source.
+const composefsTransport = "composefs"
+
+// storeOf returns the store that a reference is in, nil if it is not in
+// containers-storage.
+func storeOf(ref types.ImageReference) storage.Store {
+	if transport, ok := ref.Transport().(imagestorage.StoreTransport); ok {
+		return transport.GetStoreIfSet()
+	}
+	return nil
+}
+
+// isImage tells whether the image has layers, and all of them are tars.
+func isImage(image *composefsrepo.Image) bool {
+	for _, l := range image.Layers {
+		if l.DiffID == "" {
+			return false
+		}
+	}
+	return len(image.Layers) > 0
+}
+
+// copier copies an image of a composefs repository into containers-storage.
+type copier struct {
+	policy      *signature.PolicyContext
+	store       storage.Store
+	dest        types.ImageReference
+	src         *source.Source
+	copyOptions *copy.Options
+	options     *Options
+}
+
+func (c *copier) copy(ctx context.Context) (_ []byte, _ Stats, err error) {
+	if err := checkOptions(c.copyOptions); err != nil {
+		return nil, Stats{}, err
+	}
+	image := c.src.Image()
+	if err := checkImage(image); err != nil {
+		return nil, Stats{}, err
+	}
+	if err := c.checkPolicy(ctx); err != nil {
+		return nil, Stats{}, err
+	}
+	var driver drivers.Driver
+	err = await(ctx, func() (err error) {
+		driver, err = c.store.GraphDriver()
+		return err
+	})
+	if err != nil {
+		return nil, Stats{}, fmt.Errorf("looking at the store's driver: %w", err)
+	}
+	work, err := newWorkDir(ctx, driverHome(c.store, driver))
+	if err != nil {
+		return nil, Stats{}, err
+	}
+	defer func() {
+		// A copy that is complete has not failed because of that: the next one
+		// removes what is left.
+		if removeErr := work.remove(); err != nil && removeErr != nil {
+			err = errors.Join(err, fmt.Errorf("removing what the copy has staged: %w", removeErr))
+		}
+	}()
+	stager, err := c.newStager(ctx, driver, work)
+	if err != nil {
+		return nil, Stats{}, err
+	}
+	report := newReport(ctx, c.copyOptions, c.options, image)
+	layers := newLayers(c.store, image, stager, limitOf(c.copyOptions), report.note)
+	defer layers.close()
+	manifest, err := c.commit(ctx, layers, work, report)
+	return manifest, layers.result(), err
+}
+
+// checkPolicy returns an error where the policy does not allow the image.
+// copy.Image asks it again; this is before anything is staged.
+func (c *copier) checkPolicy(ctx context.Context) error {
+	allowed, err := c.policy.IsRunningImageAllowed(ctx, image.UnparsedInstance(c.src, nil))
+	if !allowed || err != nil {
+		return fmt.Errorf("source image rejected: %w", err)
+	}
+	return nil
+}
+
+// driverHome returns the directory in which a driver has the layers of images.
+func driverHome(store storage.Store, driver drivers.Driver) string {
+	root := store.ImageStore()
+	if root == "" {
+		root = store.GraphRoot()
+	}
+	return filepath.Join(root, driver.String())
+}
+
+// newStager returns nil where no layer can be staged, or is to be.
+func (c *copier) newStager(ctx context.Context, driver drivers.Driver, work *workDir) (*stager, error) {
+	if c.options.Extract {
+		return nil, nil
+	}
+	s, err := newStager(c.store, driver, work)
+	if errors.Is(err, errNotStageable) {
+		return nil, ctx.Err()
+	}
+	return s, err
+}
+
+// commit brings the layers into the store and has copy.Image make the image of
+// them.
+func (c *copier) commit(ctx context.Context, layers *layers, work *workDir, report *report) ([]byte, error) {
+	for attempt := 1; ; attempt++ {
+		if err := layers.bring(ctx); err != nil {
+			return nil, err
+		}
+		var manifest []byte
+		err := await(ctx, func() (err error) {
+			options := c.finalOptions(work)
+			defer report.rest(options)()
+			manifest, err = copy.Image(ctx, c.policy, destinationOf(c.dest, layers.image), sourceOf(c.src), options)
+			return err
+		})
+		// Until the image is there, other programs may remove the layers.
+		if err != nil && attempt < attempts && layers.missing(ctx) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return manifest, c.resolve()
+	}
+}
+
+// finalOptions returns the options for copy.Image, which finds all layers there.
+func (c *copier) finalOptions(work *workDir) *copy.Options {
+	options := *c.copyOptions
+	options.ReportResolvedReference = nil
+	sys := types.SystemContext{}
+	if options.DestinationCtx != nil {
+		sys = *options.DestinationCtx
+	}
+	// All that is left is the config. Here it goes with the rest, even if a copy
+	// that was cancelled is still waiting for the store.
+	sys.BigFilesTemporaryDir = work.path
+	options.DestinationCtx = &sys
+	return &options
+}
+
+// resolve serves copy.Options.ReportResolvedReference, as containers-storage does.
+func (c *copier) resolve() error {
+	if c.copyOptions.ReportResolvedReference == nil {
+		return nil
+	}
+	_, image, err := imagestorage.ResolveReference(c.dest)
+	if err != nil {
+		return fmt.Errorf("looking for the image that was copied: %w", err)
+	}
+	ref, err := imagestorage.Transport.NewStoreReference(c.store, nil, image.ID)
+	if err != nil {
+		return fmt.Errorf("making a reference to the image that was copied: %w", err)
+	}
+	*c.copyOptions.ReportResolvedReference = ref
+	return nil
+}
