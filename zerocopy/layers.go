@@ -110,10 +110,10 @@ func (s *Staged) prepare(ctx context.Context, i int, cloner *unpack.Cloner, opti
 	defer chunks.Close()
 	diffID := s.image.Layers[i].DiffID
 	layer, err := stageLayer(s.store, s.mappings, func(dest string, tarOptions *archive.TarOptions) (*unpack.Result, error) {
-		result, err := unpack.Layer(ctx, feed{chunks}, dest, tarOptions, unpack.Options{
-			Cloner: cloner, DiffID: diffID, Workers: workers(options.Parallelism),
-			Progress: func(bytes int64) { s.report(options, i, Reading, bytes) },
-		})
+		o := unpackOptions(dest, tarOptions)
+		o.Cloner, o.DiffID, o.Workers = cloner, diffID, workers(options.Parallelism)
+		o.Progress = func(bytes int64) { s.report(options, i, Reading, bytes) }
+		result, err := unpack.Layer(ctx, feed{chunks}, dest, o)
 		if errors.Is(err, unpack.ErrUnusual) {
 			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}

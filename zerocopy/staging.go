@@ -59,6 +59,27 @@ func stageLayer(store storage.Store, mappings *idtools.IDMappings, fill func(des
 	return s, nil
 }
 
+// unpackOptions returns the options of containers/storage for a staged directory
+// as those of package unpack. The record of the tar is written beside it.
+func unpackOptions(dest string, options *archive.TarOptions) unpack.Options {
+	return unpack.Options{
+		TempDir:           filepath.Dir(dest),
+		UIDMaps:           unpackMaps(options.UIDMaps),
+		GIDMaps:           unpackMaps(options.GIDMaps),
+		IgnoreChownErrors: options.IgnoreChownErrors,
+		InUserNS:          options.InUserNS,
+		OverlayWhiteouts:  options.WhiteoutFormat == archive.OverlayWhiteoutFormat,
+		ForceMask:         options.ForceMask,
+	}
+}
+
+func unpackMaps(maps []idtools.IDMap) (unpackMaps []unpack.IDMap) {
+	for _, m := range maps {
+		unpackMaps = append(unpackMaps, unpack.IDMap(m))
+	}
+	return unpackMaps
+}
+
 // differ is what the store's driver calls to have a directory filled.
 type differ struct {
 	fill   func(dest string, options *archive.TarOptions) (*unpack.Result, error)
