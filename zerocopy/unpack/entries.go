@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/containers/storage/pkg/archive"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,17 +44,18 @@ func (s *scanner) parents(dir string) error {
 		return err
 	}
 	s.kinds[dir] = implied
+	s.made++
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("%s: fstat: %w", dir, err)
 	}
-	ids := s.mappings.RootPair()
-	_, err = (&metadata{uid: ids.UID, gid: ids.GID, chown: true}).applyOwner(fd, &stat, strict)
+	uid, gid := s.idMaps.root()
+	_, err = (&metadata{uid: uid, gid: gid, chown: true}).applyOwner(fd, &stat, strict)
 	return withPath(dir, err)
 }
 
 // strict are options by which no owner is optional.
-var strict = &archive.TarOptions{}
+var strict = &Options{}
 
 // claim notes what is made at a path, where nothing may be yet.
 func (s *scanner) claim(name string, k kind) error {
@@ -63,8 +63,18 @@ func (s *scanner) claim(name string, k kind) error {
 		return fmt.Errorf("%w: it takes the place of another entry", ErrUnusual)
 	}
 	s.kinds[name] = k
+	if k != unmade {
+		s.made++
+	}
 	return nil
 }
+
+// The names of whiteouts begin with whiteoutPrefix; opaqueWhiteout hides all that
+// lower layers have in its directory.
+const (
+	whiteoutPrefix = ".wh."
+	opaqueWhiteout = ".wh..wh..opq"
+)
 
 // whiteout makes what overlay filesystems have for a whiteout.
 func (s *scanner) whiteout(h *tar.Header, name string) error {
@@ -72,17 +82,21 @@ func (s *scanner) whiteout(h *tar.Header, name string) error {
 		return fmt.Errorf("%w: a whiteout with content", ErrUnusual)
 	}
 	dir, base := path.Split(name)
-	if base == archive.WhiteoutOpaqueDir {
+	if base == opaqueWhiteout {
 		fd, err := s.tree.in(path.Clean("./" + dir))
 		if err != nil {
 			return err
 		}
-		if err := unix.Fsetxattr(fd, archive.GetOverlayXattrName("opaque"), []byte{'y'}, 0); err != nil {
+		opaque := "trusted.overlay.opaque"
+		if s.tree.options.InUserNS {
+			opaque = "user.overlay.opaque"
+		}
+		if err := unix.Fsetxattr(fd, opaque, []byte{'y'}, 0); err != nil {
 			return fmt.Errorf("making its directory opaque: %w", err)
 		}
 		return nil
 	}
-	hidden := strings.TrimPrefix(base, archive.WhiteoutPrefix)
+	hidden := strings.TrimPrefix(base, whiteoutPrefix)
 	if hidden == "" || hidden == "." || hidden == ".." {
 		return fmt.Errorf("%w: a whiteout of %q", ErrUnusual, hidden)
 	}
@@ -113,7 +127,9 @@ func (s *scanner) special(h *tar.Header, name string) error {
 		return s.tree.symlink(h, name, m)
 	case tar.TypeChar, tar.TypeBlock:
 		if s.tree.options.InUserNS && s.tree.options.ForceMask == nil {
-			return nil // can't be made there
+			// It can't be made there. In containers/storage, what stands at its path
+			// goes all the same.
+			return s.claim(name, unmade)
 		}
 	}
 	if err := s.claim(name, device); err != nil {

@@ -4,12 +4,9 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/containers/storage/pkg/archive"
-	"github.com/containers/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,21 +19,25 @@ type metadata struct {
 	times    [2]unix.Timespec
 	setTimes bool // not of a directory, which gets them when all in it is there
 	xattrs   []xattr
+	override *xattr // the store's own, or nil
 }
 
 type xattr struct {
 	name, value string
 }
 
+// xattrPrefix begins the names of PAX records that are extended attributes.
+const xattrPrefix = "SCHILY.xattr."
+
 // newMetadata returns the metadata of an entry, whose IDs were mapped already.
-func newMetadata(h *tar.Header, options *archive.TarOptions) *metadata {
+func newMetadata(h *tar.Header, options *Options) *metadata {
 	m := &metadata{
-		uid: h.Uid, gid: h.Gid, chown: options.ForceMask == nil && !options.NoLchown,
+		uid: h.Uid, gid: h.Gid, chown: options.ForceMask == nil,
 		mode:  uint32(h.Mode) & 0o7777,
 		times: fileTimes(accessTime(h), h.ModTime), setTimes: h.Typeflag != tar.TypeDir,
 	}
 	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, archive.PaxSchilyXattr); ok && name != "security.selinux" {
+		if name, ok := strings.CutPrefix(key, xattrPrefix); ok && name != "security.selinux" {
 			m.xattrs = append(m.xattrs, xattr{name, value})
 		}
 	}
@@ -45,30 +46,9 @@ func newMetadata(h *tar.Header, options *archive.TarOptions) *metadata {
 	}
 	m.mode = permissions(*options.ForceMask)
 	if h.Typeflag != tar.TypeSymlink && h.Typeflag != tar.TypeLink {
-		m.xattrs = append(m.xattrs, override(h, h.FileInfo().Mode()))
+		m.override = override(h, h.FileInfo().Mode())
 	}
 	return m
-}
-
-// override is the attribute that has an entry's owner and mode where the store
-// gives all files one mask.
-func override(h *tar.Header, mode os.FileMode) xattr {
-	return xattr{idtools.ContainersOverrideXattr, idtools.FormatContainersOverrideXattrDevice(h.Uid, h.Gid, mode, int(h.Devmajor), int(h.Devminor))}
-}
-
-// permissions returns the bits that chmod(2) takes.
-func permissions(mode os.FileMode) uint32 {
-	p := uint32(mode.Perm())
-	if mode&os.ModeSetuid != 0 {
-		p |= unix.S_ISUID
-	}
-	if mode&os.ModeSetgid != 0 {
-		p |= unix.S_ISGID
-	}
-	if mode&os.ModeSticky != 0 {
-		p |= unix.S_ISVTX
-	}
-	return p
 }
 
 // accessTime returns an entry's access time, which is never before that of its
@@ -108,7 +88,7 @@ func linkTimes(access, modification time.Time) []unix.Timespec {
 
 // applyTo sets the metadata of an open file. What it has already is not set
 // again: each would be a transaction of the filesystem.
-func (m *metadata) applyTo(fd int, options *archive.TarOptions) error {
+func (m *metadata) applyTo(fd int, options *Options) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("fstat: %w", err)
@@ -131,12 +111,12 @@ func (m *metadata) applyTo(fd int, options *archive.TarOptions) error {
 }
 
 // applyOwner sets the owner of an open file, and tells whether it had another.
-func (m *metadata) applyOwner(fd int, stat *unix.Stat_t, options *archive.TarOptions) (bool, error) {
+func (m *metadata) applyOwner(fd int, stat *unix.Stat_t, options *Options) (bool, error) {
 	return m.setOwner(stat, options, func() error { return unix.Fchown(fd, m.uid, m.gid) })
 }
 
 // setOwner calls chown where the owner is another one, and tells whether it did.
-func (m *metadata) setOwner(stat *unix.Stat_t, options *archive.TarOptions, chown func() error) (bool, error) {
+func (m *metadata) setOwner(stat *unix.Stat_t, options *Options, chown func() error) (bool, error) {
 	if !m.chown || stat.Uid == uint32(m.uid) && stat.Gid == uint32(m.gid) {
 		return false, nil
 	}
@@ -150,16 +130,22 @@ func (m *metadata) setOwner(stat *unix.Stat_t, options *archive.TarOptions, chow
 	return false, fmt.Errorf("giving it the owner %d:%d: %w", m.uid, m.gid, err)
 }
 
-// setXattrs sets the extended attributes, but for those that the filesystem or
-// the user namespace can't have.
-func (m *metadata) setXattrs(options *archive.TarOptions, set func(xattr) error) error {
+// setXattrs sets the extended attributes of the entry, but for those that the
+// filesystem or the user namespace can't have, and then the store's own, which
+// has to be there.
+func (m *metadata) setXattrs(options *Options, set func(xattr) error) error {
 	for _, x := range m.xattrs {
 		err := set(x)
-		// The store's own attribute has to be there.
 		ignored := errors.Is(err, unix.ENOTSUP) || options.InUserNS && errors.Is(err, unix.EPERM)
-		if err != nil && (!ignored || x.name == idtools.ContainersOverrideXattr) {
+		if err != nil && !ignored {
 			return fmt.Errorf("setting extended attribute %q: %w", x.name, err)
 		}
+	}
+	if m.override == nil {
+		return nil
+	}
+	if err := set(*m.override); err != nil {
+		return fmt.Errorf("setting extended attribute %q: %w", m.override.name, err)
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"path"
 
-	"github.com/containers/storage/pkg/archive"
-	"github.com/containers/storage/pkg/system"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,7 +35,7 @@ func (t *tree) node(h *tar.Header, name string, m *metadata) error {
 		defer unix.Close(fd)
 		return withPath(name, m.applyTo(fd, t.options))
 	}
-	mode, number := m.mode, system.Mkdev(h.Devmajor, h.Devminor)
+	mode, number := m.mode, deviceNumber(h.Devmajor, h.Devminor)
 	switch h.Typeflag {
 	case tar.TypeBlock:
 		mode |= unix.S_IFBLK
@@ -52,6 +50,12 @@ func (t *tree) node(h *tar.Header, name string, m *metadata) error {
 		}
 		return m.applyAt(dir, base, procPath, t.options)
 	})
+}
+
+// deviceNumber returns the number that mknod(2) takes, as containers/storage
+// makes it: of what is too large, the lower bits.
+func deviceNumber(major, minor int64) uint32 {
+	return uint32((minor&0xfff00)<<12 | (major&0xfff)<<8 | minor&0xff)
 }
 
 // link makes a hard link and gives the file the metadata of the link's entry.
@@ -83,7 +87,7 @@ func (t *tree) link(target, name string, m *metadata, toSymlink bool) error {
 
 // applyAt sets the metadata of what is no symlink and can't be opened, or not
 // without effects.
-func (m *metadata) applyAt(dir int, base, procPath string, options *archive.TarOptions) error {
+func (m *metadata) applyAt(dir int, base, procPath string, options *Options) error {
 	if err := m.applyOwnerAt(dir, base, options); err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (m *metadata) applyAt(dir int, base, procPath string, options *archive.TarO
 }
 
 // applyOwnerAt sets the owner of a name in a directory, not of what it points to.
-func (m *metadata) applyOwnerAt(dir int, base string, options *archive.TarOptions) error {
+func (m *metadata) applyOwnerAt(dir int, base string, options *Options) error {
 	if !m.chown {
 		return nil
 	}
@@ -111,6 +115,6 @@ func (m *metadata) applyOwnerAt(dir int, base string, options *archive.TarOption
 	return err
 }
 
-func (m *metadata) setXattrsAt(procPath string, options *archive.TarOptions) error {
+func (m *metadata) setXattrsAt(procPath string, options *Options) error {
 	return m.setXattrs(options, func(x xattr) error { return unix.Lsetxattr(procPath, x.name, []byte(x.value), 0) })
 }

@@ -45,14 +45,38 @@ type record struct {
 }
 
 func newRecord(options Options) (*record, error) {
-	fd, err := unix.MemfdCreate("tar-split", unix.MFD_CLOEXEC)
+	file, err := nameless(options.TempDir)
 	if err != nil {
-		return nil, fmt.Errorf("making a file in memory for the record of the tar: %w", err)
+		return nil, fmt.Errorf("making a file for the record of the tar: %w", err)
 	}
-	r := &record{hash: digest.SHA256.Hash(), tarSplit: os.NewFile(uintptr(fd), "tar-split"), options: options}
+	r := &record{hash: digest.SHA256.Hash(), tarSplit: file, options: options}
 	r.buffered = bufio.NewWriterSize(r.tarSplit, 64<<10)
 	r.packer = storage.NewJSONPacker(r.buffered)
 	return r, nil
+}
+
+// nameless creates a file without a name in a directory, "" for that of
+// os.TempDir. It is gone when it is closed.
+func nameless(dir string) (*os.File, error) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	switch {
+	case err == nil:
+		return os.NewFile(uintptr(fd), dir+"/(tar-split)"), nil
+	case err == unix.EOPNOTSUPP, err == unix.EISDIR: // a filesystem, a kernel that has none
+		file, err := os.CreateTemp(dir, "tar-split-*")
+		if err != nil {
+			return nil, err
+		}
+		if err := os.Remove(file.Name()); err != nil {
+			file.Close()
+			return nil, err
+		}
+		return file, nil
+	}
+	return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 }
 
 // run takes all items.

@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containers/storage/pkg/archive"
-	"github.com/containers/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +25,7 @@ const (
 	implied // a directory that the tar has had no entry for yet
 	symlink
 	device // or a fifo, or a whiteout
+	unmade // nothing, for good
 	file
 )
 
@@ -42,13 +41,13 @@ type scanner struct {
 	items  chan<- *item
 	jobs   chan<- *fileJob
 
-	mappings   *idtools.IDMappings
-	whiteouts  bool // are converted to overlay's
+	idMaps     idMaps
 	kinds      map[string]kind
 	inodes     map[string]*inode // of regular files
 	dirs       []dirTimes
 	rootMode   *os.FileMode
 	rootHeader *tar.Header
+	made       int64 // names below the root
 	uids, gids map[uint32]struct{}
 }
 
@@ -61,11 +60,10 @@ type dirTimes struct {
 func newScanner(ctx context.Context, feed Feed, t *tree, items chan<- *item, jobs chan<- *fileJob) *scanner {
 	s := &scanner{
 		ctx: ctx, stream: &stream{feed: feed}, tree: t, items: items, jobs: jobs,
-		mappings:  idtools.NewIDMappingsFromMaps(t.options.UIDMaps, t.options.GIDMaps),
-		whiteouts: t.options.WhiteoutFormat == archive.OverlayWhiteoutFormat,
-		kinds:     map[string]kind{".": directory},
-		inodes:    map[string]*inode{},
-		uids:      map[uint32]struct{}{}, gids: map[uint32]struct{}{},
+		idMaps: idMaps{t.options.UIDMaps, t.options.GIDMaps},
+		kinds:  map[string]kind{".": directory},
+		inodes: map[string]*inode{},
+		uids:   map[uint32]struct{}{}, gids: map[uint32]struct{}{},
 	}
 	s.tar = tar.NewReader(s.stream)
 	return s
@@ -132,7 +130,7 @@ func (s *scanner) entry(h *tar.Header) error {
 		return err
 	}
 	name := filepath.Clean(h.Name)
-	isWhiteout := strings.HasPrefix(path.Base(name), archive.WhiteoutPrefix)
+	isWhiteout := strings.HasPrefix(path.Base(name), whiteoutPrefix)
 	if !isWhiteout {
 		s.uids[uint32(h.Uid)] = struct{}{}
 		s.gids[uint32(h.Gid)] = struct{}{}
@@ -141,12 +139,11 @@ func (s *scanner) entry(h *tar.Header) error {
 		s.rootHeader = h
 		return s.send(i)
 	}
-	if !s.mappings.Empty() {
-		ids, err := s.mappings.ToHost(idtools.IDPair{UID: h.Uid, GID: h.Gid})
-		if err != nil {
+	if !s.idMaps.empty() {
+		var err error
+		if h.Uid, h.Gid, err = s.idMaps.toHost(h.Uid, h.Gid); err != nil {
 			return err
 		}
-		h.Uid, h.Gid = ids.UID, ids.GID
 	}
 	// Not of what was cleaned already: tar-split has /../x outside.
 	switch relative := filepath.Clean(strings.TrimLeft(h.Name, "/")); {
@@ -160,7 +157,7 @@ func (s *scanner) entry(h *tar.Header) error {
 		if err := s.parents(path.Dir(relative)); err != nil {
 			return err
 		}
-		if s.whiteouts && isWhiteout {
+		if isWhiteout && s.tree.options.OverlayWhiteouts {
 			if err := s.whiteout(h, relative); err != nil {
 				return err
 			}

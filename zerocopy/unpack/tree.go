@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"unsafe"
 
-	"github.com/containers/storage/pkg/archive"
 	"golang.org/x/sys/unix"
 
 	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
@@ -18,7 +17,7 @@ import (
 // descriptor, and no symlink is followed.
 type tree struct {
 	root    int // descriptor
-	options *archive.TarOptions
+	options *Options
 
 	// The directory that was last worked in, for what has no descriptor of its
 	// own. Used by the scanner alone.

@@ -15,7 +15,6 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/containers/storage/pkg/archive"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -64,6 +63,27 @@ type Options struct {
 	// out with zeros behind the tar, such as some importers have lost, they are
 	// taken for part of it. What comes out is for the caller to compare.
 	DiffID digest.Digest
+	// TempDir is the directory in which the record of the tar is written, to a
+	// file without a name; "" for that of os.TempDir.
+	TempDir string
+
+	// UIDMaps and GIDMaps map the IDs in the tar to those of the files. An owner
+	// that they don't have is an error. Where both are empty, IDs stay what they
+	// are; so do those of which one is nil.
+	UIDMaps, GIDMaps []IDMap
+	// IgnoreChownErrors leaves files their owner where it can't be changed.
+	IgnoreChownErrors bool
+	// InUserNS: the process is in a user namespace. Devices are not made then,
+	// extended attributes that are not permitted are left out, and those of
+	// overlay are in the namespace "user".
+	InUserNS bool
+	// OverlayWhiteouts makes overlay's whiteouts of those in the tar; else they
+	// are files like others.
+	OverlayWhiteouts bool
+	// ForceMask, where it is not nil, is the mode of all files; what their entries
+	// say of owner, mode and device is in an extended attribute. Devices are
+	// regular files then.
+	ForceMask *os.FileMode
 }
 
 // Result is what was unpacked.
@@ -73,21 +93,25 @@ type Result struct {
 	Size   int64
 	// UIDs and GIDs are those in the tar, sorted.
 	UIDs, GIDs []uint32
-	// RootMode is the mode of the root directory where the tar sets it.
+	// RootMode is the mode of the root directory where the tar sets it, else nil.
+	// It has the bits of chmod(2), as containers/storage has them in the
+	// RootDirMode of a differ's output: set-id and sticky are 07000, not the bits
+	// of package os.
 	RootMode *os.FileMode
-	// TarSplit has the record from which tar-split rebuilds the tar, in memory.
-	// The caller closes it.
+	// TarSplit has the record from which tar-split rebuilds the tar, in a file
+	// without a name. The caller closes it.
 	TarSplit *os.File
 	// Files counts regular files, Shared and Written the bytes of their
 	// contents that were cloned and that were not.
 	Files, Shared, Written int64
+	// Entries counts what was made below the directory: names of all kinds.
+	Entries int64
 }
 
-// Layer unpacks a tar into the empty directory dest, with the options that
-// containers/storage would unpack it with. It ends soon after ctx does. On an
+// Layer unpacks a tar into the empty directory dest. It ends soon after ctx does. On an
 // error, dest has whatever was unpacked till then. The error wraps ErrUnusual,
 // ErrDuplicatePath or ErrTar, or is the feed's or the system's.
-func Layer(ctx context.Context, feed Feed, dest string, tarOptions *archive.TarOptions, options Options) (_ *Result, err error) {
+func Layer(ctx context.Context, feed Feed, dest string, options Options) (_ *Result, err error) {
 	if options.Workers <= 0 {
 		options.Workers = runtime.GOMAXPROCS(0) + 1
 	}
@@ -112,7 +136,7 @@ func Layer(ctx context.Context, feed Feed, dest string, tarOptions *archive.TarO
 	group, ctx := errgroup.WithContext(ctx)
 	items := make(chan *item, queueLength)
 	jobs := make(chan *fileJob, queueLength)
-	s := newScanner(ctx, feed, &tree{root: root, options: tarOptions}, items, jobs)
+	s := newScanner(ctx, feed, &tree{root: root, options: &options}, items, jobs)
 	group.Go(s.scan)
 	group.Go(func() error { return record.run(ctx, items) })
 	workers := make([]*worker, options.Workers)
@@ -132,7 +156,7 @@ func Layer(ctx context.Context, feed Feed, dest string, tarOptions *archive.TarO
 	}
 	result := record.result
 	result.UIDs, result.GIDs = s.ids()
-	result.RootMode = s.rootMode
+	result.RootMode, result.Entries = s.rootMode, s.made
 	for _, w := range workers {
 		result.Files += w.files
 		result.Shared += w.shared

@@ -19,6 +19,7 @@ import (
 	"github.com/containers/storage/pkg/chrootarchive"
 	"github.com/containers/storage/pkg/idtools"
 	"github.com/containers/storage/pkg/reexec"
+	"github.com/containers/storage/pkg/unshare"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -295,6 +296,9 @@ func theirs(t testing.TB, content []byte, options *archive.TarOptions) outcome {
 	if os.Getuid() != 0 {
 		t.Skip("containers/storage needs root to unpack")
 	}
+	if options.InUserNS { // where it is, overlay's attributes are the user's
+		t.Setenv(unshare.UsernsEnvName, "done")
+	}
 	dest := within(t)
 	err := chrootarchive.UntarUncompressed(bytes.NewReader(content), dest, options)
 	return outcomeOf(t, dest, err)
@@ -305,10 +309,13 @@ func ours(t testing.TB, content []byte, feed unpack.Feed, options *archive.TarOp
 	t.Helper()
 	dest := within(t)
 	var progress int64
-	result, err := unpack.Layer(t.Context(), feed, dest, options, unpack.Options{Progress: func(n int64) { progress += n }})
+	o := optionsOf(options)
+	o.TempDir, o.Progress = t.TempDir(), func(n int64) { progress += n }
+	result, err := unpack.Layer(t.Context(), feed, dest, o)
 	if err == nil {
 		defer result.TarSplit.Close()
 		assert.Equal(t, digest.FromBytes(content), result.Digest)
+		assert.EqualValues(t, len(trees.List(t, dest))-1, result.Entries)
 		assert.EqualValues(t, len(content), result.Size)
 		assert.EqualValues(t, len(content), progress)
 		if options.ForceMask == nil && options.WhiteoutFormat == archive.OverlayWhiteoutFormat {
@@ -318,6 +325,21 @@ func ours(t testing.TB, content []byte, feed unpack.Feed, options *archive.TarOp
 		assert.Nil(t, result)
 	}
 	return outcomeOf(t, dest, err)
+}
+
+// optionsOf returns the options of containers/storage as those of this package.
+func optionsOf(options *archive.TarOptions) unpack.Options {
+	o := unpack.Options{
+		IgnoreChownErrors: options.IgnoreChownErrors, InUserNS: options.InUserNS, ForceMask: options.ForceMask,
+		OverlayWhiteouts: options.WhiteoutFormat == archive.OverlayWhiteoutFormat,
+	}
+	for _, m := range options.UIDMaps {
+		o.UIDMaps = append(o.UIDMaps, unpack.IDMap(m))
+	}
+	for _, m := range options.GIDMaps {
+		o.GIDMaps = append(o.GIDMaps, unpack.IDMap(m))
+	}
+	return o
 }
 
 // rebuild rebuilds a tar as containers/storage does it.
@@ -484,7 +506,7 @@ func TestCancelEndsUnpacking(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		feed := &cancelling{pieces: split(t, content, 64), after: after * 10, cancel: cancel}
 		start := time.Now()
-		_, err := unpack.Layer(ctx, feed, within(t), &archive.TarOptions{}, unpack.Options{})
+		_, err := unpack.Layer(ctx, feed, within(t), unpack.Options{})
 		assert.ErrorIs(t, err, context.Canceled)
 		assert.Less(t, time.Since(start), 10*time.Second)
 	}
@@ -514,7 +536,7 @@ func TestDiffIDWithLostZerosIsFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dest := within(t)
-			result, err := unpack.Layer(t.Context(), inline(content, 4096), dest, &archive.TarOptions{}, unpack.Options{DiffID: want})
+			result, err := unpack.Layer(t.Context(), inline(content, 4096), dest, unpack.Options{DiffID: want})
 			require.NoError(t, err)
 			defer result.TarSplit.Close()
 			rebuilt := rebuild(t, result.TarSplit, dest)
