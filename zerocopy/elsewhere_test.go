@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/containers/storage"
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -98,27 +100,42 @@ func TestContentsAreCopiedWhereTheyCannotBeShared(t *testing.T) {
 	}
 }
 
-func TestStoresThatCannotHaveLayersStaged(t *testing.T) {
-	repo := fixtures.Unpack(t, "sha256")
-	vfs := openStore(t, t.TempDir(), "vfs")
-	_, err := copyFast(t, vfs, repo, "hello")
-	assert.ErrorIs(t, err, zerocopy.ErrUnsupported)
-	assert.ErrorContains(t, err, "vfs")
-	untouched(t, vfs)
-
-	// The store looks for the program that makes such layers, and gets to call
-	// it for none.
+// Where layers can't be staged, the store extracts them, and the image is the same.
+func TestStoresThatTakeNoStagedLayers(t *testing.T) {
+	// A store of composefs images looks for the program that makes them.
 	bin := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "mkcomposefs"), []byte("#!/bin/false\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "mkcomposefs"), []byte("#!/bin/true\n"), 0o755))
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	images := openStore(t, t.TempDir(), "overlay", "overlay.use_composefs=true")
-	_, err = copyFast(t, images, repo, "hello")
-	assert.ErrorIs(t, err, zerocopy.ErrUnsupported)
-	untouched(t, images)
+	repo := fixtures.Unpack(t, "sha256")
+	for name, store := range map[string]storage.Store{
+		"vfs":              openStore(t, t.TempDir(), "vfs"),
+		"composefs images": openStore(t, t.TempDir(), "overlay", "overlay.use_composefs=true"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, layout := range []string{"hello", "kinds", "trailers", "many", "zstd", "rootdir", "repeated"} {
+				stats, err := copyFast(t, store, repo, layout)
+				require.NoError(t, err, layout)
+				assert.Zero(t, stats.Staged, layout)
+				assert.NotZero(t, stats.Extracted, layout)
+				checkImage(t, store, fixtures.Layouts(t, "sha256")[layout])
+			}
+		})
+	}
 }
 
-// What is unusual is left to the plain way, with nothing done.
-func TestHostileImagesAreLeftToThePlainWay(t *testing.T) {
+func TestExtractionByRequest(t *testing.T) {
+	at := reflinks.XFS(t)
+	repo, added := generated(t, at, small)
+	store := openStore(t, at, "overlay")
+	manifest, stats, err := zerocopy.Image(t.Context(), insecurePolicy(t), in(t, store, copied), composefs(t, repo, "image"), nil, &zerocopy.Options{Extract: true})
+	require.NoError(t, err)
+	assert.Equal(t, zerocopy.Stats{Extracted: small.Layers}, stats)
+	assert.Equal(t, added.Manifest.Digest, digest.FromBytes(manifest))
+	checkStore(t, store)
+}
+
+// The store judges what is unusual, layer by layer.
+func TestUnusualLayersAreExtracted(t *testing.T) {
 	file := func(name string) tar.Header {
 		return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644}
 	}
@@ -135,19 +152,28 @@ func TestHostileImagesAreLeftToThePlainWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			repo, _ := made(t, dir, repomaker.Image{Listing: repomaker.Uncompressed, Layers: []repomaker.Layer{
-				{Tar: tarOf(t, file("fine"))}, {Tar: tarOf(t, headers...)},
+			repo, added := made(t, dir, repomaker.Image{Listing: repomaker.Pretended, Layers: []repomaker.Layer{
+				{Tar: tarOf(t, file("fine"))}, {Tar: tarOf(t, headers...)}, {Tar: tarOf(t, file("fine/too"))},
 			}})
-			store := openStore(t, dir, "overlay")
-			_, err := copyFast(t, store, repo, "image")
-			assert.ErrorIs(t, err, zerocopy.ErrUnsupported)
-			untouched(t, store)
-			plain := copyPlain(t, store, repo, "image")
-			_, err = copyFast(t, store, repo, "image")
-			if plain == nil {
-				assert.NoError(t, err) // the layers are there
-			} else {
-				assert.ErrorIs(t, err, zerocopy.ErrUnsupported)
+			plain, fast := openStore(t, filepath.Join(dir, "plain"), "overlay"), openStore(t, filepath.Join(dir, "fast"), "overlay")
+			plainErr := copyPlain(t, plain, repo, "image")
+			stats, err := copyFast(t, fast, repo, "image")
+			if plainErr != nil {
+				require.Error(t, err)
+				// The store's error does not name the entry, but our reader knows it.
+				assert.ErrorContains(t, err, headers[len(headers)-1].Name)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, 1, stats.Extracted)
+			assert.Equal(t, 2, stats.Staged)
+			image, err := fast.Image(copied)
+			require.NoError(t, err)
+			assert.Equal(t, added.Manifest.Digest, image.Digest)
+			wanted, err := plain.Layers()
+			require.NoError(t, err)
+			for _, w := range wanted {
+				assert.Equal(t, listLayer(t, plain, w.ID), listLayer(t, fast, w.ID))
 			}
 		})
 	}

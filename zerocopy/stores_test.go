@@ -119,6 +119,9 @@ func checkStaging(t testing.TB, store storage.Store) {
 		require.NoError(t, err)
 	}
 	assert.Empty(t, staging)
+	work, err := filepath.Glob(filepath.Join(store.GraphRoot(), "*", "tempdirs", "*"))
+	require.NoError(t, err)
+	assert.Empty(t, work)
 }
 
 // hello is what every store complains of about the fixture: what extraction

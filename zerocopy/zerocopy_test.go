@@ -3,6 +3,7 @@ package zerocopy_test
 import (
 	"testing"
 
+	"github.com/containers/storage"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,17 +31,24 @@ func TestLayersAreThoseOfThePlainWay(t *testing.T) {
 				assert.Equal(t, len(want.Layers), stats.Staged)
 
 				sameLayers(t, plain, fast)
-				img, err := fast.Image(copied)
-				require.NoError(t, err)
-				assert.Equal(t, want.Config.Encoded(), img.ID)
-				assert.Equal(t, want.Manifest, img.Digest)
-				config, err := fast.ImageBigData(img.ID, want.Config.String())
-				require.NoError(t, err)
-				assert.Equal(t, want.Config, digest.FromBytes(config))
+				checkImage(t, fast, want)
 				// The store has complaints of what extraction makes of some layers.
 				assert.Equal(t, complaints(t, plain), complaints(t, fast))
 				checkStaging(t, fast)
 			})
 		}
 	}
+}
+
+// checkImage checks that the copied image is a fixture with its own manifest and
+// config.
+func checkImage(t testing.TB, store storage.Store, want fixtures.Image) {
+	t.Helper()
+	img, err := store.Image(copied)
+	require.NoError(t, err)
+	assert.Equal(t, want.Config.Encoded(), img.ID)
+	assert.Equal(t, want.Manifest, img.Digest)
+	config, err := store.ImageBigData(img.ID, want.Config.String())
+	require.NoError(t, err)
+	assert.Equal(t, want.Config, digest.FromBytes(config))
 }

@@ -28,11 +28,11 @@ func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.rearchive, "rearchive", false, "where a layer can't be rebuilt, make another image with its files; what can be repaired is")
 }
 
-// canMend tells whether the error of a copy that does not copy contents is one
-// that a copy which does can do something about.
-func (o *mendOptions) canMend(err error) bool {
+// canMend tells whether the flags do something about the error of a copy.
+func (o *mendOptions) canMend(err error, keepDigest bool) bool {
 	var other *composefsrepo.OtherTarError
-	return o.rearchive && errors.As(err, &other)
+	return o.rearchive && !keepDigest && errors.As(err, &other) ||
+		(o.repair || o.rearchive) && errors.Is(err, composefsrepo.ErrLostZeros)
 }
 
 // reference returns the reference to copy from instead of src. It tells out,

@@ -73,9 +73,12 @@ func (p *progress) move(e zerocopy.Event) {
 		bar = &layerBar{p.newBar(e), time.Now()}
 		p.bars[e.Layer] = bar
 	}
-	if e.State != zerocopy.Reading {
+	switch e.State {
+	case zerocopy.Found, zerocopy.Done:
 		bar.SetCurrent(barTotal(e)) // completes it
 		return
+	case zerocopy.Restarted:
+		bar.SetCurrent(0)
 	}
 	now := time.Now()
 	bar.EwmaIncrInt64(e.Bytes, now.Sub(bar.moved))
@@ -111,13 +114,17 @@ func (p *progress) end(stats zerocopy.Stats, err error) {
 		}
 		p.pool.Wait()
 	}
-	if p.out == nil || err != nil {
+	if p.out == nil || err != nil || stats == (zerocopy.Stats{}) {
 		return
 	}
 	size := func(bytes int64) string {
 		return units.CustomSize("%.3g %s", float64(bytes), 1000, []string{"B", "kB", "MB", "GB", "TB", "PB"})
 	}
 	files := message.NewPrinter(language.English).Sprintf("%d", stats.Files)
-	fmt.Fprintf(p.out, "%s files, %s shared, %s written, %.1f s\n",
-		files, size(stats.Shared), size(stats.Written), time.Since(p.start).Seconds())
+	extracted := ""
+	if stats.Extracted > 0 {
+		extracted = fmt.Sprintf(", %d layers extracted by containers-storage", stats.Extracted)
+	}
+	fmt.Fprintf(p.out, "%s files, %s shared, %s written%s, %.1f s\n",
+		files, size(stats.Shared), size(stats.Written), extracted, time.Since(p.start).Seconds())
 }
