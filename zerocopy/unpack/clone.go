@@ -17,6 +17,7 @@ import (
 type Cloner struct {
 	refusals sync.Map    // of filesystems to a refusal
 	some     atomic.Bool // there are refusals
+	dated    sync.Map    // of filesystems to whether they tell of all changes
 }
 
 // filesystems are those of a file that is cloned and of one that it is cloned to.

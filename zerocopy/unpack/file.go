@@ -100,7 +100,16 @@ func (w *worker) makeFile(job *fileJob) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	if err := w.complete(fd, job); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	w.files++
+	return closed(fd)
+}
+
+// complete gives the new file its content and metadata.
+func (w *worker) complete(fd int, job *fileJob) error {
 	if err := w.fill(fd, job); err != nil {
 		return err
 	}
@@ -108,8 +117,16 @@ func (w *worker) makeFile(job *fileJob) error {
 		job.item.crc = binary.BigEndian.AppendUint64(nil, w.crc)
 		close(job.item.buffers)
 	}
-	w.files++
 	return job.metadata.applyTo(fd, w.tree.options)
+}
+
+// closed closes a file that was written to. Some filesystems tell only then that
+// they could not write it.
+func closed(fd int) error {
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("closing the file: %w", err)
+	}
+	return nil
 }
 
 // fill gives the new file its content.
@@ -162,10 +179,73 @@ func (w *worker) fillFromPieces(fd int, job *fileJob) error {
 // fillFromFile clones the content, or writes what is read of it where it can't
 // be cloned. Either way it is read once.
 func (w *worker) fillFromFile(fd int, i *item, c content) error {
+	before, err := look(c.file)
+	if err != nil {
+		return err
+	}
 	how, err := w.cloner.clone(fd, c.file, c.size)
 	if err != nil {
 		return err
 	}
+	switch {
+	case how == refused:
+		err = w.read(c.file, c, i, func(data []byte) error { return writeAll(fd, data) })
+	case how == shared && w.shows(c.file, &before):
+		if err = w.read(c.file, c, i, nil); err == nil {
+			err = unchanged(c, &before)
+		}
+	default:
+		if err = w.read(descriptor(fd), c, i, nil); err == nil {
+			err = sizeIs(fd, c)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if how == shared {
+		w.shared += c.size
+	} else {
+		w.written += c.size
+	}
+	return nil
+}
+
+// shows tells whether a file can be read for its clone: it can't change, or it
+// shows afterwards whether it did.
+func (w *worker) shows(f *os.File, before *version) bool {
+	return before.immutable() || before.settled() && before.trusted() && w.cloner.tellsChanges(f, before.device())
+}
+
+// unchanged returns an error if a file is not what it was before it was cloned.
+func unchanged(c content, before *version) error {
+	after, err := look(c.file)
+	if err != nil {
+		return err
+	}
+	if before.stat.Size != uint64(c.size) || !before.same(after) {
+		return changed(c)
+	}
+	return nil
+}
+
+// sizeIs returns an error if the file fd has not just the content.
+func sizeIs(fd int, c content) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("fstat: %w", err)
+	}
+	if stat.Size != c.size {
+		return changed(c)
+	}
+	return nil
+}
+
+func changed(c content) error {
+	return fmt.Errorf("reading %s: %w: the file was changed meanwhile", c.file.Name(), ErrTar)
+}
+
+// read reads a content and passes it on, first to write, if that is not nil.
+func (w *worker) read(from io.ReaderAt, c content, i *item, write func([]byte) error) error {
 	for at := int64(0); at < c.size; {
 		var b *buffer
 		select {
@@ -177,15 +257,13 @@ func (w *worker) fillFromFile(fd int, i *item, c content) error {
 			b.all = make([]byte, bufferSize)
 		}
 		b.data = b.all[:min(c.size-at, bufferSize)]
-		if err := readFull(c.file, b.data, at); err != nil {
+		err := readFull(from, b.data, at, c.file)
+		if err == nil && write != nil {
+			err = write(b.data)
+		}
+		if err != nil {
 			w.free <- b
 			return err
-		}
-		if how == refused {
-			if err := writeAll(fd, b.data); err != nil {
-				w.free <- b
-				return err
-			}
 		}
 		at += int64(len(b.data))
 		w.crc = crc64iso.Update(w.crc, b.data)
@@ -193,20 +271,36 @@ func (w *worker) fillFromFile(fd int, i *item, c content) error {
 			return err
 		}
 	}
-	if how == shared {
-		w.shared += c.size
-	} else {
-		w.written += c.size
-	}
 	return nil
 }
 
-func readFull(f *os.File, p []byte, at int64) error {
-	if n, err := f.ReadAt(p, at); n < len(p) {
+// descriptor is an open file's.
+type descriptor int
+
+// ReadAt implements io.ReaderAt.
+func (d descriptor) ReadAt(p []byte, at int64) (done int, err error) {
+	for done < len(p) {
+		n, err := unix.Pread(int(d), p[done:], at+int64(done))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return done, fmt.Errorf("reading back what was copied: %w", err)
+		case n == 0:
+			return done, io.EOF
+		default:
+			done += n
+		}
+	}
+	return done, nil
+}
+
+// readFull reads a piece of the content of file, there or where it was cloned to.
+func readFull(from io.ReaderAt, p []byte, at int64, file *os.File) error {
+	if n, err := from.ReadAt(p, at); n < len(p) {
 		if err == nil {
 			err = io.ErrUnexpectedEOF
 		}
-		return shrunk(f, err)
+		return shrunk(file, err)
 	}
 	return nil
 }

@@ -32,8 +32,11 @@ func (t *tree) node(h *tar.Header, name string, m *metadata) error {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
-		return withPath(name, m.applyTo(fd, t.options))
+		if err := m.applyTo(fd, t.options); err != nil {
+			unix.Close(fd)
+			return withPath(name, err)
+		}
+		return withPath(name, closed(fd))
 	}
 	mode, number := m.mode, deviceNumber(h.Devmajor, h.Devminor)
 	switch h.Typeflag {

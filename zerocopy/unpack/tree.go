@@ -56,9 +56,9 @@ func (t *tree) close() {
 	}
 }
 
-// create creates a regular file for writing.
+// create creates a regular file for writing and for reading it back.
 func (t *tree) create(name string, mode uint32) (int, error) {
-	return t.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, mode)
+	return t.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, mode)
 }
 
 // mkdir creates a directory and returns its descriptor, which in also returns

@@ -79,7 +79,13 @@ func inline(content []byte, size int) *pieces {
 // limit bytes are files.
 func split(t testing.TB, content []byte, limit int64) *pieces {
 	t.Helper()
-	p := &pieces{dir: t.TempDir()}
+	return splitTo(t, t.TempDir(), content, limit)
+}
+
+// splitTo is split, with the files in a certain directory.
+func splitTo(t testing.TB, dir string, content []byte, limit int64) *pieces {
+	t.Helper()
+	p := &pieces{dir: dir}
 	in := bytes.NewReader(content)
 	entries := tar.NewReader(in)
 	var at int64
