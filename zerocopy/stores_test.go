@@ -30,6 +30,7 @@ import (
 
 func TestMain(m *testing.M) {
 	reexec.Register(copyingProcess, copyInProcess)
+	reexec.Register(holdingProcess, holdLock)
 	if reexec.Init() {
 		return
 	}
