@@ -29,7 +29,7 @@ func (s *scanner) root(h *tar.Header) error {
 
 // parents makes a directory, and those above it, that the tar has no entry for.
 func (s *scanner) parents(dir string) error {
-	switch s.kinds[dir] {
+	switch s.kinds.at(dir) {
 	case directory, implied:
 		return nil
 	case nothing:
@@ -43,7 +43,7 @@ func (s *scanner) parents(dir string) error {
 	if err != nil {
 		return err
 	}
-	s.kinds[dir] = implied
+	s.kinds.set(dir, implied)
 	s.made++
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
@@ -59,10 +59,10 @@ var strict = &Options{}
 
 // claim notes what is made at a path, where nothing may be yet.
 func (s *scanner) claim(name string, k kind) error {
-	if s.kinds[name] != nothing {
+	if s.kinds.at(name) != nothing {
 		return fmt.Errorf("%w: it takes the place of another entry", ErrUnusual)
 	}
-	s.kinds[name] = k
+	s.kinds.set(name, k)
 	if k != unmade {
 		s.made++
 	}
@@ -141,7 +141,7 @@ func (s *scanner) special(h *tar.Header, name string) error {
 // directory makes a directory.
 func (s *scanner) directory(h *tar.Header, name string, m *metadata) (err error) {
 	var fd int
-	if s.kinds[name] == implied {
+	if s.kinds.at(name) == implied {
 		fd, err = s.tree.in(name)
 	} else {
 		if err := s.claim(name, directory); err != nil {
@@ -152,7 +152,7 @@ func (s *scanner) directory(h *tar.Header, name string, m *metadata) (err error)
 	if err != nil {
 		return err
 	}
-	s.kinds[name] = directory
+	s.kinds.set(name, directory)
 	s.dirs = append(s.dirs, dirTimes{name, fileTimes(h.AccessTime, h.ModTime)})
 	return withPath(name, m.applyTo(fd, s.tree.options))
 }
@@ -162,9 +162,8 @@ func (s *scanner) regular(h *tar.Header, name string, i *item) error {
 	if err := s.claim(name, file); err != nil {
 		return err
 	}
-	node := &inode{last: make(chan struct{})}
-	s.inodes[name] = node
-	job := &fileJob{name: name, metadata: newMetadata(h, s.tree.options), done: node.last, item: i}
+	job := &fileJob{name: name, metadata: newMetadata(h, s.tree.options), done: make(chan struct{}), item: i}
+	s.inodes.add(s.kinds.hash(name), &inode{last: job.done})
 	if h.Size == 0 {
 		return s.sendJob(job)
 	}
@@ -217,15 +216,10 @@ func (s *scanner) sendJob(job *fileJob) error {
 	}
 }
 
-// inode is a regular file under one or more names.
-type inode struct {
-	last chan struct{} // closed when the last job that concerns it is done
-}
-
 // link makes a hard link, in its turn where the target is a worker's.
 func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
 	target := strings.TrimLeft(filepath.Clean("/"+h.Linkname), "/")
-	targetKind := s.kinds[target]
+	targetKind := s.kinds.at(target)
 	if targetKind != file && targetKind != symlink && targetKind != device {
 		return fmt.Errorf("%w: a hard link to %q, which is no file of the layer", ErrUnusual, h.Linkname)
 	}
@@ -235,12 +229,12 @@ func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
 	if err := s.claim(name, targetKind); err != nil {
 		return err
 	}
-	node := s.inodes[target]
-	if node == nil { // made by this goroutine, so it is there
+	node := s.inodes.at(s.kinds.hash(target))
+	if node == nil { // it is there, and no worker has to do with it
 		return s.tree.link(target, name, m, targetKind == symlink)
 	}
-	s.inodes[name] = node
 	job := &fileJob{name: name, metadata: m, linkTo: target, after: node.last, done: make(chan struct{})}
 	node.last = job.done
+	s.inodes.add(s.kinds.hash(name), node)
 	return s.sendJob(job)
 }

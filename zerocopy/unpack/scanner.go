@@ -16,19 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kind is what stands at a path of the tree.
-type kind int
-
-const (
-	nothing kind = iota
-	directory
-	implied // a directory that the tar has had no entry for yet
-	symlink
-	device // or a fifo, or a whiteout
-	unmade // nothing, for good
-	file
-)
-
 // scanner reads the tar's entries in order. It makes all but regular files and
 // hard links, which it hands to the workers, and passes all of the tar on to the
 // record. Nothing is ever removed, replaced or reached through a symlink, so
@@ -42,8 +29,8 @@ type scanner struct {
 	jobs   chan<- *fileJob
 
 	idMaps     idMaps
-	kinds      map[string]kind
-	inodes     map[string]*inode // of regular files
+	kinds      *kinds
+	inodes     *inodes
 	dirs       []dirTimes
 	rootMode   *os.FileMode
 	rootHeader *tar.Header
@@ -61,8 +48,8 @@ func newScanner(ctx context.Context, feed Feed, t *tree, items chan<- *item, job
 	s := &scanner{
 		ctx: ctx, stream: &stream{feed: feed}, tree: t, items: items, jobs: jobs,
 		idMaps: idMaps{t.options.UIDMaps, t.options.GIDMaps},
-		kinds:  map[string]kind{".": directory},
-		inodes: map[string]*inode{},
+		kinds:  newKinds(),
+		inodes: newInodes(),
 		uids:   map[uint32]struct{}{}, gids: map[uint32]struct{}{},
 	}
 	s.tar = tar.NewReader(s.stream)
