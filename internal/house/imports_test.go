@@ -1,0 +1,80 @@
+package house
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// order has the packages from the foundation up: each may import those before it.
+var order = []string{
+	"fsverity",
+	"splitstream",
+	"composefsrepo",
+	"bootc",
+	"reference",
+	"source",
+	"transport",
+	"zerocopy/unpack",
+	"zerocopy",
+	"rearchive",
+	"cmd/skopeo-cfs",
+}
+
+// knowing are the packages that may import containers/image and containers/storage.
+var knowing = []string{"source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
+
+// foundation are the internal packages that the packages above may use. They
+// import none of those.
+var foundation = []string{
+	"internal/beneath",
+	"internal/crc64iso",
+	"internal/flock",
+	"internal/lostzeros",
+}
+
+// libraries are the modules that have containers/image and containers/storage.
+var libraries = []string{"github.com/containers/", "go.podman.io/"}
+
+func TestImports(t *testing.T) {
+	module := goOutput(t, "list", "-m")
+	for _, line := range strings.Split(goOutput(t, "list", "-tags", buildTags, "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"/..."), "\n") {
+		fields := strings.Fields(line)
+		name := strings.TrimPrefix(fields[0], module+"/")
+		at := slices.Index(order, name)
+		isFoundation := slices.Contains(foundation, name)
+		if at < 0 && !isFoundation {
+			assert.True(t, strings.HasPrefix(name, "internal/"), "%s has no place in the order", name)
+			continue
+		}
+		for _, imported := range fields[1:] {
+			own, isOwn := strings.CutPrefix(imported, module+"/")
+			switch {
+			case isOwn && isFoundation:
+				assert.Contains(t, foundation, own, "%s imports %s", name, own)
+			case isOwn && !slices.Contains(foundation, own):
+				assert.Contains(t, order[:at], own, "%s imports %s", name, own)
+			case !slices.Contains(knowing, name):
+				for _, library := range libraries {
+					assert.False(t, strings.HasPrefix(imported, library), "%s imports %s", name, imported)
+				}
+			}
+		}
+	}
+}
+
+// buildTags are those of the Makefile.
+const buildTags = "containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper"
+
+func goOutput(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	require.NoError(t, err, "go %s", strings.Join(args, " "))
+	return strings.TrimSpace(string(out))
+}
