@@ -29,7 +29,7 @@ func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
 // that a copy which does can do something about.
 func (o *mendOptions) canMend(err error) bool {
 	var other *composefsrepo.OtherTarError
-	return o.rearchive && errors.As(err, &other)
+	return o.rearchive && errors.As(err, &other) && !other.Cut
 }
 
 // reference returns the reference to copy from instead of src. It tells out,
@@ -65,6 +65,7 @@ func report(changes []rearchive.Change, out io.Writer) {
 func (o *mendOptions) explain(err error) error {
 	var other *composefsrepo.OtherTarError
 	switch {
+	case errors.Is(err, composefsrepo.ErrCut): // nothing does
 	case errors.Is(err, composefsrepo.ErrLostZeros):
 		return fmt.Errorf("%w; --repair adds them", err)
 	case errors.As(err, &other) && o.rearchive:

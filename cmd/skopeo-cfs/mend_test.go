@@ -141,6 +141,27 @@ func TestWhatIsNotMended(t *testing.T) {
 	}
 }
 
+// A layer that was cut on import is refused everywhere, with the advice to pull it
+// again and no other.
+func TestCutLayers(t *testing.T) {
+	for name, where := range damaged.Cuts {
+		t.Run(name, func(t *testing.T) {
+			from, added := damage(t, repomaker.Options{}, "kinds", damaged.Cut(t, 0, where))
+			for _, flags := range [][]string{nil, {"--rearchive"}, {"--repair"}} {
+				dir := filepath.Join(t.TempDir(), "dir")
+				s := newStore(t, t.TempDir())
+				for _, to := range []string{"dir:" + dir, s.image("kinds")} {
+					got := copyImage(t, from, to, flags...)
+					got.assertFailure(t, added.Layers[0].Digest.String(), "was cut when it was imported", "pulled again")
+					assert.NotContains(t, got.stderr, "--re", "flags that don't help")
+				}
+				assert.NoDirExists(t, dir)
+				s.assertNoImage(t)
+			}
+		})
+	}
+}
+
 // A layer that can't be rebuilt is refused, and re-archived when asked for: the
 // same image each time and on each way, in which other tools find the same files.
 func TestRearchive(t *testing.T) {

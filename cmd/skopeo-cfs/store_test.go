@@ -73,7 +73,9 @@ func (s store) assertEmpty(t testing.TB) {
 // and nothing that was staged.
 func (s store) assertNoImage(t testing.TB) {
 	t.Helper()
-	assert.Empty(t, s.list(t, "overlay-images/images.json"))
+	for _, image := range s.list(t, "overlay-images/images.json") {
+		assert.Fail(t, "an image", "%s", image)
+	}
 	known, links := map[string]bool{}, map[string]bool{}
 	for _, l := range s.layers(t) {
 		assert.NotContains(t, l.Flags, "incomplete", "a half layer")
