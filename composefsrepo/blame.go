@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/tarend"
 	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 )
 
@@ -64,6 +65,22 @@ func (r *Repo) checkContent(ctx context.Context, d fsverity.Digest) error {
 		return fmt.Errorf("object %s, now of %d bytes, was altered: %w", d, size, ErrVerity)
 	}
 	return nil
+}
+
+// lookForEnd reads a layer again and sets err's Cut, if it is an OtherTarError.
+func (r *Repo) lookForEnd(ctx context.Context, l Layer, err error) {
+	var other *OtherTarError
+	if !errors.As(err, &other) {
+		return
+	}
+	s, openErr := r.openStream(ctx, l.Verity)
+	if openErr != nil {
+		return
+	}
+	defer s.Close()
+	content := s.content(ctx)
+	defer content.Close()
+	other.Cut = tarend.IsMissing(content)
 }
 
 // contextReader ends with its context.

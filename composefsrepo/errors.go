@@ -31,6 +31,9 @@ var (
 	// ErrLostZeros: a layer's stream lacks the zero bytes at its end that some
 	// importers lost, and nothing else. Image.Repaired adds them.
 	ErrLostZeros = errors.New("the layer's stream lacks zero bytes at its end that some importers lost")
+	// ErrCut: a layer's stream rebuilds only the beginning of its tar, as some
+	// importers have stored it. Only pulling the image again helps.
+	ErrCut = errors.New("the layer was cut when it was imported, and has to be pulled again")
 	// ErrInvalidImage: a manifest, a config and the layers do not make up an
 	// image, or not one that this package can read.
 	ErrInvalidImage = errors.New("invalid image")
@@ -39,18 +42,29 @@ var (
 )
 
 // OtherTarError: a layer's stream, every object of which is intact, rebuilds
-// another tar than the layer's. So it was imported. It wraps ErrDigestMismatch.
+// another tar than the layer's. So it was imported. It wraps ErrDigestMismatch, and
+// ErrCut where the tar has no end.
 type OtherTarError struct {
 	Digest digest.Digest // of the tar that the stream rebuilds
+	Cut    bool          // that tar has no end-of-archive blocks
 }
 
 // Error says what differs, and what does not.
 func (e *OtherTarError) Error() string {
-	return fmt.Sprintf("%v: it hashes to %s; no object was altered, so it is the stream's inline bytes that are not the layer's", ErrDigestMismatch, e.Digest)
+	text := fmt.Sprintf("%v: it hashes to %s; no object was altered", ErrDigestMismatch, e.Digest)
+	if e.Cut {
+		text += fmt.Sprintf(", but the tar has no end: %v", ErrCut)
+	}
+	return text
 }
 
-// Unwrap returns ErrDigestMismatch.
-func (e *OtherTarError) Unwrap() error { return ErrDigestMismatch }
+// Unwrap returns ErrDigestMismatch, and ErrCut where it applies.
+func (e *OtherTarError) Unwrap() []error {
+	if e.Cut {
+		return []error{ErrDigestMismatch, ErrCut}
+	}
+	return []error{ErrDigestMismatch}
+}
 
 // lostZerosError is the ErrLostZeros of so many zeros.
 type lostZerosError int64

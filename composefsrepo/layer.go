@@ -206,7 +206,7 @@ func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) err
 // mismatch returns the error of a layer having come to the digest got.
 func mismatch(l Layer, got digest.Digest) error {
 	if l.DiffID != "" {
-		return &OtherTarError{got}
+		return &OtherTarError{Digest: got}
 	}
 	return fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got)
 }
@@ -214,10 +214,13 @@ func mismatch(l Layer, got digest.Digest) error {
 // BlameLayer looks for the object that made the i-th layer's pieces wrong, as
 // err has it, by computing the fs-verity digests of all of them. It returns an
 // error that names the object and wraps ErrVerity, or err, if none is at fault,
-// with the layer's name.
+// with the layer's name. An OtherTarError also gets to know whether the layer was
+// cut.
 func (i *Image) BlameLayer(ctx context.Context, n int, err error) error {
 	l := i.Layers[n]
-	return inLayer(l, i.repo.culprit(ctx, l.Verity, err))
+	err = i.repo.culprit(ctx, l.Verity, err)
+	i.repo.lookForEnd(ctx, l, err)
+	return inLayer(l, err)
 }
 
 // inLayer adds the layer to an error of its content.

@@ -151,6 +151,48 @@ func TestOtherFaultsAreNotRepaired(t *testing.T) {
 	}
 }
 
+// A layer that was cut on import is said to be: nothing but another pull helps. One
+// that differs otherwise is not.
+func TestCutLayerIsSaidToBe(t *testing.T) {
+	changes := map[string]func(*repomaker.Image){"other headers": damaged.AlterHeaders(0)}
+	for name, where := range damaged.Cuts {
+		changes[name] = damaged.Cut(t, 0, where)
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			added := damaged.Add(t, path, fsverity.SHA256, repomaker.Options{}, "kinds", change)
+			image, err := open(t, path).ImageByDigest(t.Context(), added.Manifest.Digest)
+			require.NoError(t, err)
+			_, err = readLayer(t, image, 0)
+			var other *composefsrepo.OtherTarError
+			require.ErrorAs(t, err, &other)
+			blamed := image.LayerMismatch(t.Context(), 0, other.Digest)
+			assert.Equal(t, err, blamed)
+			assert.ErrorIs(t, err, composefsrepo.ErrDigestMismatch)
+			assert.ErrorContains(t, err, "no object was altered")
+			cut := name != "other headers"
+			assert.Equal(t, cut, errors.Is(err, composefsrepo.ErrCut))
+			assert.Equal(t, cut, other.Cut)
+			_, faults, err := image.Repaired(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, blamed, faults[0])
+		})
+	}
+}
+
+// An altered object is what is wrong with a layer, also where it was cut.
+func TestCutLayerWithAnAlteredObject(t *testing.T) {
+	path := t.TempDir()
+	added := damaged.Add(t, path, fsverity.SHA256, repomaker.Options{}, "kinds", damaged.Cut(t, 0, damaged.BetweenEntries))
+	image, err := open(t, path).ImageByDigest(t.Context(), added.Manifest.Digest)
+	require.NoError(t, err)
+	damaged.AlterObject(t, path, image, 0)
+	_, err = readLayer(t, image, 0)
+	assert.ErrorIs(t, err, composefsrepo.ErrVerity)
+	assert.NotErrorIs(t, err, composefsrepo.ErrCut)
+}
+
 func TestRepairingEndsWithItsContext(t *testing.T) {
 	path := t.TempDir()
 	added := damaged.Add(t, path, fsverity.SHA256, repomaker.Options{LoseTrailer: true}, "hello", nil)

@@ -215,7 +215,9 @@ func (v *verified) verdict(err error) error {
 	case v.ctx.Err() != nil:
 		return v.ctx.Err()
 	}
-	return inLayer(v.layer, v.stream.repo.blame(v.ctx, v.layer.Verity, err))
+	err = v.stream.repo.blame(v.ctx, v.layer.Verity, err)
+	v.stream.repo.lookForEnd(v.ctx, v.layer, err)
+	return inLayer(v.layer, err)
 }
 
 // Close ends reading and releases what was open. It may be called while another

@@ -10,7 +10,8 @@
 // the same digests.
 //
 // A layer with an altered object is never re-archived: there, what importers
-// have written is not what is read.
+// have written is not what is read. Nor is one that was cut on import: files of it
+// are missing.
 package rearchive
 
 import (
@@ -54,7 +55,7 @@ func New(ctx context.Context, src *source.Source) (types.ImageSource, error) {
 		s.layers[i] = layer{index: i, info: source.LayerInfo(l)}
 		var other *composefsrepo.OtherTarError
 		switch {
-		case errors.As(faults[i], &other):
+		case errors.As(faults[i], &other) && !other.Cut:
 			s.layers[i].other = other.Digest
 			changed = true
 		case faults[i] != nil:

@@ -305,6 +305,20 @@ func TestWhatIsNotRearchived(t *testing.T) {
 	}
 }
 
+// A layer that was cut on import lacks files, so that it would be another image in
+// more than its digests.
+func TestCutLayersAreNotRearchived(t *testing.T) {
+	for name, where := range damaged.Cuts {
+		t.Run(name, func(t *testing.T) {
+			repo := t.TempDir()
+			damaged.Add(t, repo, fsverity.SHA256, repomaker.Options{}, "kinds", damaged.Cut(t, 0, where))
+			_, err := open(t, repo, "kinds")
+			assert.ErrorIs(t, err, composefsrepo.ErrCut)
+			assert.ErrorContains(t, err, "pulled again")
+		})
+	}
+}
+
 // Another reference than a composefs one is what it was.
 func TestOtherTransportsAreLeftAlone(t *testing.T) {
 	dir := t.TempDir()

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/tarend"
 )
 
 const (
@@ -19,12 +22,17 @@ const (
 var errSparse = errors.New("a sparse file too large to be written out")
 
 // rewrite writes the entries of the tar in r to a new one, with all that their
-// headers say. It reads no further than the end of the archive.
+// headers say. It reads no further than the end of the archive, without which the
+// error is composefsrepo.ErrCut: there may have been more entries.
 func rewrite(w io.Writer, r io.Reader) error {
-	in, out := tar.NewReader(r), tar.NewWriter(w)
+	end := tarend.NewReader(r)
+	in, out := tar.NewReader(end), tar.NewWriter(w)
 	buffer := make([]byte, bufferSize)
 	for {
 		header, err := in.Next()
+		if err != nil && end.Missing() {
+			return fmt.Errorf("the tar has no end: %w", composefsrepo.ErrCut)
+		}
 		if errors.Is(err, io.EOF) {
 			return out.Close()
 		}

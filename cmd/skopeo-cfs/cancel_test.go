@@ -89,7 +89,7 @@ func (s store) hasFile(pattern string, size int64) bool {
 	return err == nil && info.Size() >= size
 }
 
-func TestInterruptedCopyLeavesNothingInStorage(t *testing.T) {
+func TestInterruptedCopyLeavesNoImageInStorage(t *testing.T) {
 	t.Parallel()
 	repo, layer := newLarge(t)
 	for name, way := range map[string]struct {
@@ -107,7 +107,7 @@ func TestInterruptedCopyLeavesNothingInStorage(t *testing.T) {
 			c.start(t)
 			c.waitUntil(t, name, func() bool { return way.reached(s, c.tmp) })
 			c.interrupt(t, unix.SIGTERM).assertFailure(t, "interrupted by SIGTERM")
-			s.assertEmpty(t)
+			s.assertNoImage(t)
 
 			copyImage(t, "composefs:["+repo+"]large", s.image("x")).requireSuccess(t)
 			assert.Equal(t, []digest.Digest{layer}, readImage(t, s.image("x")).layers)

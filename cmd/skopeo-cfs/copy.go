@@ -110,20 +110,17 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if !o.quiet {
 		options.ReportWriter = stdout
 	}
-	leftovers, err := noteLeftovers(src, dest)
+	arrival, err := startArrival(dest)
 	if err != nil {
 		return err
 	}
-	defer leftovers.release()
-	copied, err := o.copyImage(ctx, policy, dest, src, options)
-	leftovers.made = o.mend.made
-	if err != nil {
+	copied, err := o.copyImage(ctx, policy, arrival.to, src, options)
+	if err := arrival.end(ctx, err, options); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		err = o.mend.explain(explainDuplicate(ctx, err, src))
-		err = fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
-		return errors.Join(err, leftovers.remove(err))
+		return fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 	}
 	return o.writeDigest(copied)
 }

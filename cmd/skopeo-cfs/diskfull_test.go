@@ -51,7 +51,7 @@ func TestFullDisk(t *testing.T) {
 			_, got.stderr, _ = strings.Cut("\n"+got.stderr, "\nskopeo-cfs: ")
 			got.stderr = "skopeo-cfs: " + got.stderr
 			got.assertFailure(t, "no space left on device")
-			s.assertEmpty(t)
+			s.assertNoImage(t)
 			f := newForge(t)
 			data := tarOf(t, "small", make([]byte, 100))
 			f.tag("small", f.image(data))

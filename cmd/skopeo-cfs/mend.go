@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/containers/image/v5/types"
-	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
@@ -19,8 +18,6 @@ import (
 type mendOptions struct {
 	repair    bool
 	rearchive bool
-
-	made []digest.Digest // diff IDs of the layers that were re-archived
 }
 
 func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
@@ -31,7 +28,7 @@ func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
 // canMend tells whether the flags do something about the error of a copy.
 func (o *mendOptions) canMend(err error, keepDigest bool) bool {
 	var other *composefsrepo.OtherTarError
-	return o.rearchive && !keepDigest && errors.As(err, &other) ||
+	return o.rearchive && !keepDigest && errors.As(err, &other) && !other.Cut ||
 		(o.repair || o.rearchive) && errors.Is(err, composefsrepo.ErrLostZeros)
 }
 
@@ -44,7 +41,7 @@ func (o *mendOptions) reference(src types.ImageReference, keepDigest bool, out i
 		return source.Mended(src, func(ctx context.Context, s *source.Source) (types.ImageSource, error) {
 			mended, err := rearchive.New(ctx, s)
 			if made, ok := mended.(*rearchive.Source); ok && err == nil {
-				o.note(made.Changes(), out)
+				report(made.Changes(), out)
 			}
 			return mended, err
 		})
@@ -54,13 +51,13 @@ func (o *mendOptions) reference(src types.ImageReference, keepDigest bool, out i
 	return src
 }
 
-// note notes and reports what is re-archived.
-func (o *mendOptions) note(changes []rearchive.Change, out io.Writer) {
+// report tells out, unless it is nil, what is re-archived.
+func report(changes []rearchive.Change, out io.Writer) {
+	if out == nil {
+		return
+	}
 	for _, c := range changes {
-		o.made = append(o.made, c.New)
-		if out != nil {
-			fmt.Fprintf(out, "Re-archiving layer %s as %s\n", c.Old, c.New)
-		}
+		fmt.Fprintf(out, "Re-archiving layer %s as %s\n", c.Old, c.New)
 	}
 }
 
@@ -68,6 +65,7 @@ func (o *mendOptions) note(changes []rearchive.Change, out io.Writer) {
 func (o *mendOptions) explain(err error) error {
 	var other *composefsrepo.OtherTarError
 	switch {
+	case errors.Is(err, composefsrepo.ErrCut): // nothing does
 	case errors.Is(err, composefsrepo.ErrLostZeros):
 		return fmt.Errorf("%w; --repair adds them", err)
 	case errors.As(err, &other) && o.rearchive:

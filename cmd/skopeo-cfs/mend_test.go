@@ -67,7 +67,7 @@ func TestLostZeros(t *testing.T) {
 			t.Run("containers-storage", func(t *testing.T) {
 				s := newStore(t, t.TempDir())
 				copyImage(t, from, s.image("plain"), "--no-zero-copy").assertFailure(t, "--repair")
-				s.assertEmpty(t)
+				s.assertNoImage(t)
 				copyImage(t, from, s.image("plain"), "--no-zero-copy", "--repair").requireSuccess(t)
 				assertArrived(t, s.image("plain"), added)
 				fast := newStore(t, t.TempDir())
@@ -136,7 +136,28 @@ func TestWhatIsNotMended(t *testing.T) {
 			assert.NoDirExists(t, dir)
 			s := newStore(t, t.TempDir())
 			copyImage(t, from, s.image("hello"), test.flag).assertFailure(t, test.texts...)
-			s.assertEmpty(t)
+			s.assertNoImage(t)
+		})
+	}
+}
+
+// A layer that was cut on import is refused everywhere, with the advice to pull it
+// again and no other.
+func TestCutLayers(t *testing.T) {
+	for name, where := range damaged.Cuts {
+		t.Run(name, func(t *testing.T) {
+			from, added := damage(t, repomaker.Options{}, "kinds", damaged.Cut(t, 0, where))
+			for _, flags := range [][]string{nil, {"--rearchive"}, {"--repair"}} {
+				dir := filepath.Join(t.TempDir(), "dir")
+				s := newStore(t, t.TempDir())
+				for _, to := range []string{"dir:" + dir, s.image("kinds")} {
+					got := copyImage(t, from, to, flags...)
+					got.assertFailure(t, added.Layers[0].Digest.String(), "was cut when it was imported", "pulled again")
+					assert.NotContains(t, got.stderr, "--re", "flags that don't help")
+				}
+				assert.NoDirExists(t, dir)
+				s.assertNoImage(t)
+			}
 		})
 	}
 }
@@ -216,8 +237,8 @@ func settled(all map[string]trees.Entry) map[string]trees.Entry {
 	return all
 }
 
-// A copy that fails takes the layers away that it has re-archived.
-func TestRearchivingThatFailsLeavesNothing(t *testing.T) {
+// A copy that fails leaves no image, whatever of it was re-archived.
+func TestRearchivingThatFailsLeavesNoImage(t *testing.T) {
 	from, _ := damage(t, repomaker.Options{}, "dup", func(image *repomaker.Image) {
 		first, _ := damaged.Fixture(t, "hello")
 		image.Layers = append(first.Layers[:1], image.Layers...)
@@ -226,5 +247,5 @@ func TestRearchivingThatFailsLeavesNothing(t *testing.T) {
 	})
 	s := newStore(t, t.TempDir())
 	copyImage(t, from, s.image("dup"), "--rearchive").assertFailure(t, refusedByStorage["dup"])
-	s.assertEmpty(t)
+	s.assertNoImage(t)
 }

@@ -225,7 +225,7 @@ func TestRootlessCopyIsInterrupted(t *testing.T) {
 			c.waitUntil(t, "half way", func() bool { return store{root: storage}.hasFile("staging/*/dir/large", pieceSize) })
 			require.NoError(t, send(c))
 			c.wait(t).assertFailure(t, "interrupted by ")
-			store{root: storage}.assertEmpty(t)
+			store{root: storage}.assertNoImage(t)
 		})
 	}
 	u.command(t, "copy", "-q", "--insecure-policy", "composefs:["+repo+"]large", to).run(t).requireSuccess(t)

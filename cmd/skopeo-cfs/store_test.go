@@ -64,25 +64,72 @@ func isLock(name string) bool {
 // assertEmpty demands that the store has no image, no layer, and no file of one.
 func (s store) assertEmpty(t testing.TB) {
 	t.Helper()
-	for _, list := range []string{"overlay-images/images.json", "overlay-layers/layers.json"} {
-		data, err := os.ReadFile(filepath.Join(s.root, list))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	s.assertNoImage(t)
+	assert.Empty(t, s.layers(t))
+}
+
+// assertNoImage demands that the store has no image, and nothing of one but layers
+// that are complete, as they stay of a copy that failed: no other file of a layer,
+// and nothing that was staged.
+func (s store) assertNoImage(t testing.TB) {
+	t.Helper()
+	for _, image := range s.list(t, "overlay-images/images.json") {
+		assert.Fail(t, "an image", "%s", image)
+	}
+	known, links := map[string]bool{}, map[string]bool{}
+	for _, l := range s.layers(t) {
+		assert.NotContains(t, l.Flags, "incomplete", "a half layer")
+		for _, name := range []string{"overlay-layers/" + l.ID + ".tar-split.gz", "overlay/" + l.ID + "/diff", "overlay/" + l.ID + "/link"} {
+			_, err := os.Stat(filepath.Join(s.root, name))
+			assert.NoError(t, err, "a half layer")
 		}
-		require.NoError(t, err)
-		var entries []any
-		require.NoError(t, json.Unmarshal(data, &entries))
-		assert.Empty(t, entries, list)
+		link, err := os.ReadFile(filepath.Join(s.root, "overlay", l.ID, "link"))
+		assert.NoError(t, err)
+		known[l.ID], known[l.ID+".tar-split.gz"], links[string(link)] = true, true, true
 	}
 	for _, dir := range []string{"overlay", "overlay-layers", "overlay-images"} {
 		for _, name := range namesIn(t, filepath.Join(s.root, dir)) {
 			switch {
-			case name == "l", name == "staging", name == "tempdirs", name == "tmp":
+			case name == "l":
+				names := namesIn(t, filepath.Join(s.root, dir, name))
+				assert.Empty(t, slices.DeleteFunc(names, func(name string) bool { return links[name] }), name)
+			case name == "staging", name == "tempdirs", name == "tmp":
 				assert.Empty(t, slices.DeleteFunc(namesIn(t, filepath.Join(s.root, dir, name)), isLock), name)
-			case isLock(name), strings.HasSuffix(name, ".json"), strings.HasPrefix(name, "."):
+			case known[name], isLock(name), strings.HasSuffix(name, ".json"), strings.HasPrefix(name, "."):
 			default:
 				assert.Fail(t, "something is left in the store", "%s/%s", dir, name)
 			}
 		}
 	}
+}
+
+// layer is what a store's list says of a layer.
+type layer struct {
+	ID    string
+	Flags map[string]any
+}
+
+func (s store) layers(t testing.TB) []layer {
+	t.Helper()
+	var layers []layer
+	for _, raw := range s.list(t, "overlay-layers/layers.json") {
+		var l layer
+		require.NoError(t, json.Unmarshal(raw, &l))
+		layers = append(layers, l)
+	}
+	return layers
+}
+
+// list returns the entries of one of the store's lists, none where there is no
+// such list.
+func (s store) list(t testing.TB, name string) []json.RawMessage {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(s.root, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	require.NoError(t, err)
+	var entries []json.RawMessage
+	require.NoError(t, json.Unmarshal(data, &entries))
+	return entries
 }

@@ -4,6 +4,7 @@
 package damaged
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"io"
@@ -109,6 +110,73 @@ func alterHeaders(_ int64, inline []byte) {
 	if len(inline) == 512 && bytes.HasPrefix(inline[magic:], []byte("ustar")) {
 		inline[checksumEnd], inline[checksumEnd+1] = inline[checksumEnd+1], inline[checksumEnd]
 	}
+}
+
+// Where a layer is cut.
+type Where int
+
+// The places where importers have cut layers, at the end of what was compressed
+// together: between two entries, the first time or half way through the layer, or
+// before the zeros that fill the block after a file's content.
+const (
+	AfterFirst Where = iota
+	BetweenEntries
+	BeforePadding
+)
+
+// Cuts are all places.
+var Cuts = map[string]Where{"after the first entry": AfterFirst, "between entries": BetweenEntries, "before padding": BeforePadding}
+
+// Cut returns what changes a layer, 0 being the lowest, such that the stream
+// rebuilds only the beginning of its tar.
+func Cut(t testing.TB, layer int, where Where) func(*repomaker.Image) {
+	return func(image *repomaker.Image) {
+		data, err := io.ReadAll(image.Layers[layer].Tar)
+		check(t, err)
+		image.Layers[layer].Tar = bytes.NewReader(data)
+		ends, padded := entryEnds(t, data)
+		switch where {
+		case AfterFirst:
+			image.Layers[layer].Cut = ends[0]
+		case BetweenEntries:
+			image.Layers[layer].Cut = ends[len(ends)/2]
+		case BeforePadding:
+			if padded == 0 {
+				t.Fatal("the layer has no file with padding")
+			}
+			image.Layers[layer].Cut = padded
+		}
+	}
+}
+
+// entryEnds returns the offsets in a tar at which entries end, but for the last,
+// and the first at which a file's content ends, but not the block, 0 if there is
+// none.
+func entryEnds(t testing.TB, data []byte) (ends []int64, padded int64) {
+	t.Helper()
+	const block = 512
+	in := bytes.NewReader(data)
+	for entries := tar.NewReader(io.MultiReader(in)); ; { // a reader that can't seek: it reads no further than it needs
+		_, err := entries.Next()
+		if err == io.EOF {
+			break
+		}
+		check(t, err)
+		_, err = io.Copy(io.Discard, entries)
+		check(t, err)
+		at := int64(len(data) - in.Len())
+		if at%block != 0 {
+			if padded == 0 {
+				padded = at
+			}
+			at += block - at%block
+		}
+		ends = append(ends, at)
+	}
+	if len(ends) < 2 {
+		t.Fatal("the layer has less than two entries")
+	}
+	return ends[:len(ends)-1], padded
 }
 
 func check(t testing.TB, err error) {

@@ -32,6 +32,9 @@ type Layer struct {
 	Tar         io.Reader // read once, to its end
 	Annotations map[string]string
 	Alter       Alter // may be nil
+	// Cut is how many bytes of the tar the stream rebuilds, 0 for all of them. It
+	// must not be within the content of a file that becomes an object.
+	Cut int64
 }
 
 // Added is an image that was added.
@@ -54,7 +57,8 @@ func (r *Repo) AddImage(tag string, image Image) (Added, error) {
 		if err != nil {
 			return Added{}, err
 		}
-		blob, err := r.AddLayer(io.TeeReader(l.Tar, listed), l.Alter)
+		l.Tar = io.TeeReader(l.Tar, listed)
+		blob, err := r.addLayer(l)
 		if err != nil {
 			return Added{}, fmt.Errorf("layer %d: %w", i+1, err)
 		}

@@ -24,10 +24,14 @@ type Alter func(offset int64, inline []byte)
 // AddLayer adds a layer's tar. It holds no more of it than what is inline,
 // compressed. Alter may be nil.
 func (r *Repo) AddLayer(layer io.Reader, alter Alter) (Blob, error) {
+	return r.addLayer(Layer{Tar: layer, Alter: alter})
+}
+
+func (r *Repo) addLayer(layer Layer) (Blob, error) {
 	hash := digest.Canonical.Digester()
 	s := &splitter{
-		repo: r, alter: alter,
-		in:  io.TeeReader(layer, hash.Hash()),
+		repo: r, alter: layer.Alter, cut: layer.Cut,
+		in:  io.TeeReader(layer.Tar, hash.Hash()),
 		out: splitstream.NewWriter(r.algorithm, splitstream.Layer),
 	}
 	if err := s.split(); err != nil {
@@ -47,6 +51,7 @@ type splitter struct {
 	in       io.Reader
 	out      *splitstream.Writer
 	alter    Alter
+	cut      int64 // bytes, 0 if nothing is cut
 	read     int64 // bytes
 	external bool  // what is read is an object's
 }
@@ -59,6 +64,9 @@ func (s *splitter) Read(p []byte) (int, error) {
 		return n, err
 	}
 	inline := p[:n]
+	if s.cut > 0 {
+		inline = inline[:max(0, min(int64(n), s.cut-(s.read-int64(n))))]
+	}
 	if s.alter != nil {
 		inline = bytes.Clone(inline)
 		s.alter(s.read-int64(n), inline)
@@ -102,9 +110,15 @@ func isExternal(header *tar.Header) bool {
 func (s *splitter) object(entries io.Reader) error {
 	s.external = true
 	defer func() { s.external = false }()
+	start := s.read
 	d, size, err := s.repo.AddObject(entries)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case s.cut > start && s.cut < s.read:
+		return fmt.Errorf("to be cut at offset %d, within an object", s.cut)
+	case s.cut > 0 && s.cut <= start:
+		return nil
 	}
 	return s.out.Object(d, size)
 }
