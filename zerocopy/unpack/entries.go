@@ -225,11 +225,10 @@ func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
 	if targetKind != file && targetKind != symlink && targetKind != device {
 		return fmt.Errorf("%w: a hard link to %q, which is no file of the layer", ErrUnusual, h.Linkname)
 	}
-	// Where the target is written in a roundabout way (a/../b, a/), containers/storage
-	// cleans it for the link, but asks the kernel about it as it is before it sets
-	// the metadata.
-	if strings.TrimPrefix(strings.TrimLeft(h.Linkname, "/"), "./") != target {
-		return fmt.Errorf("%w: a hard link to %q", ErrUnusual, h.Linkname)
+	// containers/storage cleans the target for the link, but asks the kernel about
+	// it as it is before it sets the metadata. These the kernel sees otherwise.
+	if l := h.Linkname; strings.Contains(l, "..") || strings.HasSuffix(l, "/") || strings.HasSuffix(l, "/.") || len(l) > maxName {
+		return fmt.Errorf("%w: a hard link to %q", ErrUnusual, l)
 	}
 	if err := s.claim(name, targetKind); err != nil {
 		return err
