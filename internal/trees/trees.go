@@ -24,19 +24,33 @@ type Entry struct {
 	UID, GID uint32
 	Size     int64 // in bytes, of regular files and symlinks
 	ModTime  string
-	Device   string // of devices
-	Target   string // of symlinks
-	Content  string // of regular files: its SHA-256
-	Xattrs   string // all of them, sorted
-	Links    string // the other names of what has several, sorted
+	// AccessTime is "" where it may be that of a test's own reading.
+	AccessTime string
+	Device     string // of devices
+	Target     string // of symlinks
+	Content    string // of regular files: its SHA-256
+	Xattrs     string // all of them, sorted
+	Links      string // the other names of what has several, sorted
 }
 
 // List returns the entries below a directory, and itself as ".".
 func List(t testing.TB, dir string) map[string]Entry {
 	t.Helper()
+	entries := listAll(t, dir)
+	for name, e := range entries {
+		e.AccessTime = ""
+		entries[name] = e
+	}
+	return entries
+}
+
+// listAll is List with access times, which are those before it.
+func listAll(t testing.TB, dir string) map[string]Entry {
+	t.Helper()
 	entries := map[string]Entry{}
 	names := map[uint64][]string{}
 	inodes := map[string]uint64{}
+	accessTimes := map[uint64]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -53,6 +67,13 @@ func List(t testing.TB, dir string) map[string]Entry {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		if !d.IsDir() && stat.Nlink > 1 {
+			// The first of the names was read already.
+			if at, ok := accessTimes[stat.Ino]; ok {
+				e := entries[name]
+				e.AccessTime = at
+				entries[name] = e
+			}
+			accessTimes[stat.Ino] = entries[name].AccessTime
 			names[stat.Ino] = append(names[stat.Ino], name)
 			inodes[name] = stat.Ino
 		}
@@ -73,16 +94,32 @@ func List(t testing.TB, dir string) map[string]Entry {
 // A time since then is none of what was unpacked: it is "now".
 func ListUnpacked(t testing.TB, dir string, start time.Time) map[string]Entry {
 	t.Helper()
-	entries := List(t, dir)
+	return sinceIsNow(t, List(t, dir), start)
+}
+
+// ListUntouched is ListUnpacked with access times, for a directory that nothing
+// was read of since it was unpacked into.
+func ListUntouched(t testing.TB, dir string, start time.Time) map[string]Entry {
+	t.Helper()
+	return sinceIsNow(t, listAll(t, dir), start)
+}
+
+func sinceIsNow(t testing.TB, entries map[string]Entry, start time.Time) map[string]Entry {
+	t.Helper()
 	for name, e := range entries {
-		var seconds int64
-		if _, err := fmt.Sscanf(e.ModTime, "%d.", &seconds); err != nil {
-			t.Fatal(err)
+		for _, at := range []*string{&e.ModTime, &e.AccessTime} {
+			var seconds int64
+			if *at == "" {
+				continue
+			}
+			if _, err := fmt.Sscanf(*at, "%d.", &seconds); err != nil {
+				t.Fatal(err)
+			}
+			if now := time.Now().Unix(); seconds >= start.Unix() && seconds <= now {
+				*at = "now"
+			}
 		}
-		if now := time.Now().Unix(); seconds >= start.Unix() && seconds <= now {
-			e.ModTime = "now"
-			entries[name] = e
-		}
+		entries[name] = e
 	}
 	return entries
 }
@@ -90,7 +127,8 @@ func ListUnpacked(t testing.TB, dir string, start time.Time) map[string]Entry {
 func entry(path string, stat *unix.Stat_t) (e Entry, err error) {
 	e = Entry{
 		Mode: fmt.Sprintf("%o", stat.Mode), UID: stat.Uid, GID: stat.Gid,
-		ModTime: fmt.Sprintf("%d.%09d", stat.Mtim.Sec, stat.Mtim.Nsec),
+		ModTime:    fmt.Sprintf("%d.%09d", stat.Mtim.Sec, stat.Mtim.Nsec),
+		AccessTime: fmt.Sprintf("%d.%09d", stat.Atim.Sec, stat.Atim.Nsec),
 	}
 	switch stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -128,6 +166,10 @@ func xattrs(path string) (string, error) {
 		}
 		value := make([]byte, 64<<10)
 		n, err := unix.Lgetxattr(path, name, value)
+		if errors.Is(err, unix.EINVAL) { // capabilities that are none, which can be set
+			list = append(list, name+" is invalid")
+			continue
+		}
 		if err != nil {
 			return "", err
 		}

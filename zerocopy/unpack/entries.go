@@ -11,10 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var errRoot = fmt.Errorf("%w: the root directory is none", ErrUnusual)
+
 // root handles an entry of the root directory that is called "/".
 func (s *scanner) root(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
-		return fmt.Errorf("%w: the root directory is none", ErrUnusual)
+		return errRoot
 	}
 	s.rootHeader = h
 	m := newMetadata(h, s.tree.options)
@@ -223,8 +225,10 @@ func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
 	if targetKind != file && targetKind != symlink && targetKind != device {
 		return fmt.Errorf("%w: a hard link to %q, which is no file of the layer", ErrUnusual, h.Linkname)
 	}
-	if strings.Contains(h.Linkname, "..") {
-		return fmt.Errorf("%w: a hard link to %q", ErrUnusual, h.Linkname)
+	// containers/storage cleans the target for the link, but asks the kernel about
+	// it as it is before it sets the metadata. These the kernel sees otherwise.
+	if l := h.Linkname; strings.Contains(l, "..") || strings.HasSuffix(l, "/") || strings.HasSuffix(l, "/.") || len(l) > maxName {
+		return fmt.Errorf("%w: a hard link to %q", ErrUnusual, l)
 	}
 	if err := s.claim(name, targetKind); err != nil {
 		return err

@@ -22,7 +22,9 @@ import (
 // Somebody writes to the files that hold the contents while the layer is
 // unpacked: either that is an error, or what is stored is what the digest is of.
 func TestWhatIsStoredIsWhatWasHashed(t *testing.T) {
-	for filesystem, dir := range map[string]string{"reflinks": reflinks.XFS(t), "copies": t.TempDir()} {
+	for filesystem, dir := range map[string]string{
+		"XFS": reflinks.XFS(t), "btrfs": reflinks.Mount(t, 512<<20, "mkfs.btrfs", "-q"), "copies": t.TempDir(),
+	} {
 		for name, owner := range map[string]int{"own": os.Geteuid(), "another user's": 1000} {
 			for way, rewrite := range map[string]func(testing.TB, string) func(byte){"write": byWriting, "mmap": byMapping} {
 				t.Run(fmt.Sprint(filesystem, " ", name, " ", way), func(t *testing.T) {

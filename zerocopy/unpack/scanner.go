@@ -56,6 +56,10 @@ func newScanner(ctx context.Context, feed Feed, t *tree, items chan<- *item, job
 	return s
 }
 
+// maxName is how long a path may be, in bytes. With the path of a store's
+// directory before it, it still has to be one that the kernel takes.
+const maxName = unix.PathMax / 2
+
 // scan reads the whole tar.
 func (s *scanner) scan() error {
 	defer close(s.items)
@@ -122,7 +126,10 @@ func (s *scanner) entry(h *tar.Header) error {
 		s.uids[uint32(h.Uid)] = struct{}{}
 		s.gids[uint32(h.Gid)] = struct{}{}
 	}
-	if name == "." && h.Typeflag == tar.TypeDir { // containers/storage leaves it alone
+	if name == "." { // containers/storage leaves it alone
+		if h.Typeflag != tar.TypeDir {
+			return errRoot
+		}
 		s.rootHeader = h
 		return s.send(i)
 	}
@@ -140,6 +147,8 @@ func (s *scanner) entry(h *tar.Header) error {
 		}
 	case relative == ".." || strings.HasPrefix(relative, "../"):
 		return fmt.Errorf("%w: the name leads out of the layer", ErrUnusual)
+	case len(relative) > maxName:
+		return fmt.Errorf("%w: the name has %d bytes", ErrUnusual, len(relative))
 	default:
 		if err := s.parents(path.Dir(relative)); err != nil {
 			return err
