@@ -337,6 +337,9 @@ func (l *layers) extract(ctx context.Context, i int, parent *storage.Layer) (*st
 		}
 		layer, err = l.extractOnce(ctx, i, parent)
 	}
+	if explained := explainDuplicate(ctx, err, l.image, i); explained != err {
+		return nil, explained
+	}
 	if err != nil && l.reasons[i] != nil {
 		err = fmt.Errorf("%w (the layer %w)", err, l.reasons[i])
 	}

@@ -119,7 +119,7 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		err = o.mend.explain(explainDuplicate(ctx, err, src))
+		err = o.mend.explain(err)
 		return fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 	}
 	return o.writeDigest(copied)

@@ -35,6 +35,7 @@ var foundation = []string{
 	"internal/crc64iso",
 	"internal/flock",
 	"internal/lostzeros",
+	"internal/tarend",
 }
 
 // libraries are the modules that have containers/image and containers/storage.
