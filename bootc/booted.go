@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -46,23 +47,48 @@ func idOfMountSource(source string) string {
 	return id
 }
 
-// idOfCommandLine returns the deployment ID in the arguments of a kernel, ""
-// where there is none: composefs=ID, or composefs.digest=FORMAT:ID, which the
-// initramfs that knows it heeds first.
-func idOfCommandLine(line string) string {
-	found := ""
+// idsOfCommandLine returns the deployment IDs in the arguments of a kernel, in the
+// order in which the initramfs looks for their images: those of
+// composefs.digest=FORMAT:ID that are of the repository's algorithm, of any if that
+// is the zero Algorithm; then the first of composefs=ID.
+func idsOfCommandLine(line string, algorithm fsverity.Algorithm) []string {
+	var ids []string
+	last := ""
 	for _, argument := range splitCommandLine(line) {
 		key, value, _ := strings.Cut(argument, "=")
-		if key == "composefs.digest" {
-			if id, ok := parseID(value[strings.LastIndex(value, ":")+1:]); ok {
-				return id
+		switch key {
+		case "composefs.digest":
+			if of, id, ok := parseDigest(value); ok && (of == algorithm || algorithm == fsverity.Algorithm{}) {
+				ids = append(ids, id)
+			}
+		case "composefs":
+			if id, ok := parseID(value); ok && last == "" {
+				last = id
 			}
 		}
-		if id, ok := parseID(value); ok && key == "composefs" && found == "" {
-			found = id
-		}
 	}
-	return found
+	if last != "" {
+		ids = append(ids, last)
+	}
+	return ids
+}
+
+// parseDigest returns the algorithm and the deployment ID that are the value of a
+// composefs.digest argument, [?]FORMAT:ID with a FORMAT such as v1-sha512-12: the
+// version of the EROFS image's format, and the algorithm.
+func parseDigest(value string) (fsverity.Algorithm, string, bool) {
+	format, text, _ := strings.Cut(strings.TrimPrefix(value, "?"), ":")
+	version, name, _ := strings.Cut(format, "-")
+	number, ok := strings.CutPrefix(version, "v")
+	if _, err := strconv.ParseUint(number, 10, 32); err != nil || !ok {
+		return fsverity.Algorithm{}, "", false
+	}
+	algorithm, err := fsverity.ParseAlgorithm("fsverity-" + name)
+	if err != nil {
+		return fsverity.Algorithm{}, "", false
+	}
+	id, err := fsverity.Parse(text)
+	return algorithm, text, err == nil && id.Size() == algorithm.Size()
 }
 
 // splitCommandLine splits the arguments of a kernel: at white space that is not

@@ -1,6 +1,7 @@
 package bootc
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -18,29 +19,58 @@ var (
 
 func TestIDOfCommandLine(t *testing.T) {
 	for line, want := range map[string]string{
-		"root=UUID=0 composefs=" + idA + " rw":                       idA,
-		"composefs=?" + idA + "\n":                                   idA,
-		"a=\"x composefs=" + idB + "\" composefs=" + idA:             idA,
-		"composefs=\"" + idA + "\"":                                  idA,
-		"composefs=" + idA + " composefs=" + idB:                     idA,
-		"composefs=x composefs=" + idA:                               idA,
-		"composefs=" + idB + " composefs.digest=v1-sha512-12:" + idA: idA,
-		"composefs.digest=?v1-sha512-12:" + idA:                      idA,
-		"composefs.digest=x composefs=" + idA:                        idA,
-		"notcomposefs=" + idA:                                        "",
-		"composefs":                                                  "",
-		"composefs=":                                                 "",
-		"composefs=" + strings.ToUpper(idA):                          "",
-		"composefs=" + idA[:100]:                                     "",
-		"ostree=/ostree/boot.1/default/0 root=UUID=0":                "",
+		"root=UUID=0 composefs=" + idA + " rw":                                           idA,
+		"composefs=?" + idA + "\n":                                                       idA,
+		"a=\"x composefs=" + idB + "\" composefs=" + idA:                                 idA,
+		"composefs=\"" + idA + "\"":                                                      idA,
+		"composefs=" + idA + " composefs=" + idB:                                         idA,
+		"composefs=x composefs=" + idA:                                                   idA,
+		"composefs=" + idB + " composefs.digest=v1-sha512-12:" + idA:                     idA,
+		"composefs.digest=?v1-sha512-12:" + idA:                                          idA,
+		"composefs.digest=v1-sha512-12:" + idB + " composefs.digest=v2-sha512-12:" + idA: idB,
+		"composefs.digest=v1-sha256-12:" + idA[:64] + " composefs=" + idA:                idA, // of another algorithm
+		"composefs.digest=v1-sha512-16:" + idB + " composefs=" + idA:                     idA,
+		"composefs.digest=v1-sha256-12:" + idB + " composefs=" + idA:                     idA,
+		"composefs.digest=v1-sha512-12:" + idB[:64] + " composefs=" + idA:                idA,
+		"composefs.digest=v1-sha1-12:" + idB + " composefs=" + idA:                       idA,
+		"composefs.digest=sha512-12:" + idB + " composefs=" + idA:                        idA,
+		"composefs.digest=vx-sha512-12:" + idB + " composefs=" + idA:                     idA,
+		"composefs.digest=" + idB + " composefs=" + idA:                                  idA,
+		"composefs.digest=x composefs=" + idA:                                            idA,
+		"notcomposefs=" + idA:                                                            "",
+		"composefs":                                                                      "",
+		"composefs=":                                                                     "",
+		"composefs=" + strings.ToUpper(idA):                                              "",
+		"composefs=" + idA[:100]:                                                         "",
+		"ostree=/ostree/boot.1/default/0 root=UUID=0":                                    "",
 		"":                                  "",
 		"a=\"open composefs=" + idA:         "",
 		"rd.x=1\tcomposefs=" + idA + "\trw": idA,
 		"-- composefs=" + idA:               idA,
 		"composefs==" + idA + " composefs=??" + idA + " composefs=" + "\x00": "",
 	} {
-		assert.Equal(t, want, idOfCommandLine(line), "%q", line)
+		assert.Equal(t, want, firstOf(idsOfCommandLine(line, fsverity.SHA512)), "%q", line)
 	}
+}
+
+// firstOf returns the first ID, "" if there is none.
+func firstOf(ids []string) string { return (&Host{}).choose(ids) }
+
+// The first that there is a deployment of is the one.
+func TestIDsOfCommandLine(t *testing.T) {
+	const line = "composefs=%s composefs.digest=v1-sha256-12:%.64s composefs.digest=?v1-sha512-12:%s composefs.digest=v2-sha512-12:%s composefs=%s"
+	ids := idsOfCommandLine(fmt.Sprintf(line, idA, idA, idB, idC, idB), fsverity.SHA512)
+	assert.Equal(t, []string{idB, idC, idA}, ids)
+	assert.Equal(t, []string{idA[:64], idB, idC, idA}, idsOfCommandLine(fmt.Sprintf(line, idA, idA, idB, idC, idB), fsverity.Algorithm{}))
+	for want, deployments := range map[string][]string{idB: {idA, idC, idB}, idC: {idA, idC}, idA: {idA}} {
+		h := &Host{}
+		for _, id := range deployments {
+			h.Deployments = append(h.Deployments, Deployment{ID: id})
+		}
+		assert.Equal(t, want, h.choose(ids))
+	}
+	assert.Equal(t, idB, (&Host{}).choose(ids))
+	assert.Empty(t, (&Host{}).choose(nil))
 }
 
 func TestIDOfMountSource(t *testing.T) {
@@ -100,7 +130,13 @@ func checkID(t *testing.T, text string) {
 func FuzzCommandLine(f *testing.F) {
 	f.Add("root=UUID=0 composefs=?" + idA + " \"x y\"")
 	f.Add("composefs.digest=v1-sha512-12:" + idA)
-	f.Fuzz(func(t *testing.T, line string) { checkID(t, idOfCommandLine(line)) })
+	f.Fuzz(func(t *testing.T, line string) {
+		for _, algorithm := range []fsverity.Algorithm{{}, fsverity.SHA256, fsverity.SHA512} {
+			for _, id := range idsOfCommandLine(line, algorithm) {
+				checkID(t, id)
+			}
+		}
+	})
 }
 
 func FuzzMountSource(f *testing.F) {

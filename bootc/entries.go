@@ -32,7 +32,7 @@ const (
 // readMenu returns the deployment IDs that the boot menu of a boot or EFI
 // partition offers, in the menu's order. Entries that are another system's, or
 // not to be understood, are left out.
-func readMenu(boot *os.File) ([]string, error) {
+func (h *Host) readMenu(boot *os.File) ([]string, error) {
 	names, err := beneath.Names(boot, entriesDir)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func readMenu(boot *os.File) ([]string, error) {
 		if err != nil || !strings.HasSuffix(name, ".conf") {
 			continue
 		}
-		entries = append(entries, parseEntry(name, data))
+		entries = append(entries, parseEntry(name, data, h.algorithm))
 	}
 	order := compareEntries
 	if grub, err := beneath.Open(boot, grubDir, unix.O_DIRECTORY); err == nil {
@@ -53,7 +53,7 @@ func readMenu(boot *os.File) ([]string, error) {
 	slices.SortFunc(entries, order)
 	var ids []string
 	for _, e := range entries {
-		ids = append(ids, e.id)
+		ids = append(ids, h.choose(e.ids))
 	}
 	if data, err := beneath.ReadFile(boot, userConfig, maxConfigSize); err == nil {
 		ids = append(ids, parseUserConfig(data)...)
@@ -64,14 +64,15 @@ func readMenu(boot *os.File) ([]string, error) {
 // entry is a boot entry of the first type in the Boot Loader Specification
 // (UAPI.1), as far as it is of use here.
 type entry struct {
-	id                          string // of the deployment, "" if it is none's
-	name                        string // of the file, without suffix and counters
-	bad                         bool   // all attempts to boot it have failed
+	ids                         []string // of the deployment, those to be looked for first, first
+	name                        string   // of the file, without suffix and counters
+	bad                         bool     // all attempts to boot it have failed
 	sortKey, machineID, version string
 }
 
-// parseEntry decodes the file with a name that ends with .conf.
-func parseEntry(name string, data []byte) entry {
+// parseEntry decodes the file with a name that ends with .conf. The algorithm is
+// that of idsOfCommandLine.
+func parseEntry(name string, data []byte, algorithm fsverity.Algorithm) entry {
 	var e entry
 	e.name, e.bad = parseEntryName(name)
 	var options, image string
@@ -91,8 +92,9 @@ func parseEntry(name string, data []byte) entry {
 			image = value
 		}
 	}
-	if e.id = idOfCommandLine(options); e.id == "" {
-		e.id = idOfKernelImage(image)
+	e.ids = idsOfCommandLine(options, algorithm)
+	if id := idOfKernelImage(image); id != "" {
+		e.ids = append(e.ids, id)
 	}
 	return e
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 )
 
 func TestCompareVersions(t *testing.T) {
@@ -30,6 +32,7 @@ func TestEntry(t *testing.T) {
 		"a kernel":           {"title OS\noptions rw composefs=" + idA + " quiet\nlinux /x\n", idA},
 		"tabs and CR":        {"options\trw composefs=?" + idA + "\r\n", idA},
 		"several options":    {"options rw\noptions composefs=" + idA + "\n", idA},
+		"several digests":    {"options composefs.digest=v1-sha256-12:" + idB[:64] + " composefs.digest=v1-sha512-12:" + idA + "\n", idA},
 		"an image":           {"efi /EFI/Linux/bootc/bootc_composefs-" + idA + ".efi\n", idA},
 		"an image as uki":    {"uki /EFI/Linux/bootc/bootc_composefs-" + idA + ".efi\n", idA},
 		"an older image":     {"efi /EFI/Linux/" + idA + ".efi\n", idA},
@@ -42,7 +45,7 @@ func TestEntry(t *testing.T) {
 		"options without it": {"options composefs\nefi " + idA + ".efi", idA},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, test.id, parseEntry("x.conf", []byte(test.text)).id)
+			assert.Equal(t, test.id, firstOf(parseEntry("x.conf", []byte(test.text), fsverity.SHA512).ids))
 		})
 	}
 }
@@ -129,7 +132,7 @@ func TestMenuIsReadAroundWhatIsNoEntry(t *testing.T) {
 	boot, err := os.Open(dir)
 	require.NoError(t, err)
 	defer boot.Close()
-	ids, err := readMenu(boot)
+	ids, err := (&Host{}).readMenu(boot)
 	require.NoError(t, err)
 	assert.Equal(t, []string{idA}, ids)
 }
@@ -138,8 +141,10 @@ func FuzzEntry(f *testing.F) {
 	f.Add("os-42+1-2.conf", []byte("title x\nversion 42\nsort-key a\noptions rw composefs="+idA+"\n"))
 	f.Add("os.conf", []byte("efi /EFI/Linux/bootc/bootc_composefs-"+idA+".efi\n"))
 	f.Fuzz(func(t *testing.T, name string, data []byte) {
-		e := parseEntry(name, data)
-		checkID(t, e.id)
+		e := parseEntry(name, data, fsverity.SHA512)
+		for _, id := range e.ids {
+			checkID(t, id)
+		}
 		other := entry{name: "os-42", sortKey: "a", version: "42"}
 		for _, order := range []func(a, b entry) int{compareEntries, compareGRUBEntries} {
 			if a, b := order(e, other), order(other, e); (a < 0) != (b > 0) {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 )
@@ -38,8 +39,9 @@ type Host struct {
 	// that the states which it decides are missing.
 	Warnings []error
 
-	ostree bool     // the running system has booted from ostree
-	menu   []string // IDs in the order of the boot menu, none where it can't be read
+	ostree    bool               // the running system has booted from ostree
+	menu      []string           // IDs in the order of the boot menu, none where it can't be read
+	algorithm fsverity.Algorithm // of the repository, zero where it can't be told
 }
 
 // Options are optional.
@@ -117,6 +119,9 @@ func (h *Host) read(root string) error {
 			h.Deployments = append(h.Deployments, readDeployment(deploy, name))
 		}
 	}
+	// A repository that is not there, or no longer read, is no fault of this host's
+	// list: without its algorithm, the deployments tell which arguments are meant.
+	h.algorithm, _ = composefsrepo.AlgorithmOf(filepath.Join(h.Sysroot, "composefs"))
 	rootDir, err := openDir(root)
 	if err != nil {
 		return err

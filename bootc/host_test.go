@@ -55,6 +55,10 @@ func TestStates(t *testing.T) {
 			h.CommandLine(t, "composefs=%s", 1)
 			h.Menu(t, 1, 2, 0)
 		}, []bootc.State{bootc.Other, bootc.Booted, bootc.Rollback}},
+		"by the digest of the repository's algorithm": {three, func(t *testing.T, h *bootchost.Host) {
+			h.CommandLine(t, "composefs.digest=v1-sha256-12:"+strings.Repeat("0", 64)+" composefs.digest=v1-sha512-12:"+strings.Repeat("0", 128)+" composefs.digest=v2-sha512-12:%s", 1)
+			h.Menu(t, 1, 2, 0)
+		}, []bootc.State{bootc.Other, bootc.Booted, bootc.Rollback}},
 		"without verity": {three, func(t *testing.T, h *bootchost.Host) {
 			h.CommandLine(t, "composefs=?%s", 2)
 			h.Menu(t, 2, 0, 1)

@@ -36,7 +36,7 @@ func (h *Host) OpenImage(ctx context.Context, repo *composefsrepo.Repo, d *Deplo
 
 func (h *Host) openImage(ctx context.Context, repo *composefsrepo.Repo, d *Deployment) (*composefsrepo.Image, error) {
 	image, missing := openByManifest(ctx, repo, d.ManifestDigest)
-	if missing == nil || !errors.Is(missing, composefsrepo.ErrNotFound) {
+	if missing == nil || !errors.Is(missing, composefsrepo.ErrNotFound) && !errors.Is(missing, composefsrepo.ErrIndex) {
 		return image, missing
 	}
 	description, err := h.ImageInfo(d)

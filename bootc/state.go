@@ -28,7 +28,7 @@ func (h *Host) readBooted(root string) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			h.warn("looking for the booted deployment in "+line, err)
 		}
-		id = idOfCommandLine(string(data))
+		id = h.choose(idsOfCommandLine(string(data), h.algorithm))
 	}
 	if id == "" {
 		return
@@ -67,6 +67,20 @@ func (h *Host) byID(id string) *Deployment {
 		}
 	}
 	return nil
+}
+
+// choose returns the first of the IDs that a deployment has, else the first, else
+// "".
+func (h *Host) choose(ids []string) string {
+	for _, id := range ids {
+		if h.byID(id) != nil {
+			return id
+		}
+	}
+	if len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
 }
 
 // readStaged finds the staged deployment.
@@ -133,7 +147,7 @@ func (h *Host) findBootMenu(sysroot, root *os.File) []string {
 		if err != nil {
 			continue
 		}
-		ids, err := readMenu(boot)
+		ids, err := h.readMenu(boot)
 		boot.Close()
 		if err != nil {
 			continue

@@ -37,6 +37,9 @@ var (
 	// ErrInvalidImage: a manifest, a config and the layers do not make up an
 	// image, or not one that this package can read.
 	ErrInvalidImage = errors.New("invalid image")
+	// ErrIndex: what was asked for is a list of manifests, of which this package
+	// reads none.
+	ErrIndex = errors.New("it is an index of images, which is not supported: name one of its manifests by digest, as @sha256:…")
 	// ErrBadLink: a symlink of the repository points where none of its kind may.
 	ErrBadLink = errors.New("symlink points to the wrong place")
 )

@@ -42,7 +42,7 @@ type Image struct {
 
 // ImageByTag opens the image that a tag, as Tags lists it, stands for. The
 // error wraps ErrNotFound where there is no such tag or what it stands for is
-// gone; ErrBadLink, ErrDigestMismatch, ErrInvalidImage or ErrMissingObject
+// gone; ErrIndex where it stands for a list of manifests; ErrBadLink, ErrDigestMismatch, ErrInvalidImage or ErrMissingObject
 // where it can't be what was imported; or one of splitstream's.
 func (r *Repo) ImageByTag(ctx context.Context, tag string) (*Image, error) {
 	d, err := r.Resolve(tag)
@@ -82,6 +82,9 @@ func (r *Repo) imageByManifest(ctx context.Context, d digest.Digest) (*Image, er
 	fail := func(err error) (*Image, error) { return nil, fmt.Errorf("manifest %s: %w", d, err) }
 	at, err := r.findStream(manifestPrefix + d.String())
 	if errors.Is(err, ErrNotFound) {
+		if _, err := r.findStream(indexPrefix + d.String()); err == nil {
+			return fail(ErrIndex)
+		}
 		return fail(errNoManifest)
 	}
 	if err != nil {

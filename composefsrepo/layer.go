@@ -56,6 +56,9 @@ func (r *Repo) layers(ctx context.Context, m *imgspecv1.Manifest, config *docume
 			return nil, fmt.Errorf("%w: the manifest has %d layers, config %s has %d diff IDs", ErrInvalidImage, len(m.Layers), m.Config.Digest, len(diffIDs))
 		}
 	}
+	if err := checkBlobs(m.Layers, diffIDs); err != nil {
+		return nil, err
+	}
 	layers := []Layer{}
 	for i, descriptor := range m.Layers {
 		l, err := r.layer(ctx, Layer{Descriptor: descriptor, DiffID: diffIDs[i]}, refs)
@@ -67,6 +70,18 @@ func (r *Repo) layers(ctx context.Context, m *imgspecv1.Manifest, config *docume
 	return layers, nil
 }
 
+// checkBlobs refuses an image that has a blob with two contents.
+func checkBlobs(layers []imgspecv1.Descriptor, diffIDs []digest.Digest) error {
+	contents := map[digest.Digest]digest.Digest{}
+	for i, l := range layers {
+		if before, ok := contents[l.Digest]; ok && before != diffIDs[i] {
+			return fmt.Errorf("%w: blob %s has two diff IDs, %s and %s", ErrInvalidImage, l.Digest, before, diffIDs[i])
+		}
+		contents[l.Digest] = diffIDs[i]
+	}
+	return nil
+}
+
 // layer completes a manifest's layer by its stream, which it judges by its
 // content type: the manifest does not tell whether an importer has unpacked a
 // blob.
@@ -74,8 +89,8 @@ func (r *Repo) layer(ctx context.Context, l Layer, refs map[string]fsverity.Dige
 	// The stream has the diff ID's name, or the blob's where the importer took
 	// the image for an artifact.
 	at, err := r.findLayer(l.Digest(), refs)
-	if errors.Is(err, ErrNotFound) && l.DiffID != "" {
-		if blob, blobErr := r.findLayer(l.Descriptor.Digest, refs); blobErr == nil {
+	if errors.Is(err, ErrNotFound) {
+		if blob, blobErr := r.findBlob(l.Descriptor.Digest, refs); blobErr == nil {
 			at, err = blob, nil
 		}
 	}
@@ -143,6 +158,16 @@ func (r *Repo) findLayer(d digest.Digest, refs map[string]fsverity.Digest) (fsve
 	return r.findStream(layerPrefix + d.String())
 }
 
+// findBlob is findLayer for a blob that was kept as it was pulled, whose stream
+// importers may call a layer's or a blob's.
+func (r *Repo) findBlob(d digest.Digest, refs map[string]fsverity.Digest) (fsverity.Digest, error) {
+	at, err := r.findLayer(d, refs)
+	if errors.Is(err, ErrNotFound) {
+		return r.findStream(blobPrefix + d.String())
+	}
+	return at, err
+}
+
 // OpenLayer returns the i-th layer's content: Layer.Size bytes with the digest
 // Layer.Digest(). The caller closes it. Reading ends with an error, never with
 // io.EOF, where size or digest are not those: it then wraps ErrDigestMismatch,
@@ -193,7 +218,7 @@ func (c *LayerChunks) OpenObject(d fsverity.Digest) (*os.File, int64, error) {
 	return c.stream.repo.OpenObject(d)
 }
 
-// Close closes the layer's stream.
+// Close closes the layer's stream. It may be called again.
 func (c *LayerChunks) Close() error { return c.stream.Close() }
 
 // LayerMismatch returns the error of the i-th layer's pieces having come to the

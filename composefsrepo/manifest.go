@@ -31,7 +31,7 @@ func parseManifest(raw []byte) (*imgspecv1.Manifest, error) {
 	// A document that can be read as either is refused, whatever it says that
 	// it is (see CVE-2021-41190).
 	case m.Manifests != nil, m.MediaType == imgspecv1.MediaTypeImageIndex:
-		return nil, fmt.Errorf("%w: it is an index of images, not an image", ErrInvalidImage)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidImage, ErrIndex)
 	case m.FSLayers != nil, m.SchemaVersion != 2:
 		return nil, fmt.Errorf("%w: schema version %d, only 2 is supported", ErrInvalidImage, m.SchemaVersion)
 	case m.MediaType == "" && m.Config.MediaType == dockerConfig:

@@ -74,7 +74,22 @@ func Open(ctx context.Context, path string, options *Options) (*Repo, error) {
 	return r, nil
 }
 
-func open(ctx context.Context, path string, options *Options) (_ *Repo, err error) {
+// AlgorithmOf returns the algorithm by which the repository at path names its
+// objects. It waits for no lock. Errors are those of Open.
+func AlgorithmOf(path string) (fsverity.Algorithm, error) {
+	r, err := openDir(path)
+	if err == nil {
+		defer r.Close()
+		err = r.readMeta()
+	}
+	if err != nil {
+		return fsverity.Algorithm{}, fmt.Errorf("opening composefs repository %q: %w", path, err)
+	}
+	return r.algorithm, nil
+}
+
+// openDir opens a repository's directory, and nothing in it.
+func openDir(path string) (*Repo, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -90,7 +105,14 @@ func open(ctx context.Context, path string, options *Options) (_ *Repo, err erro
 	if err != nil {
 		return nil, err
 	}
-	r := &Repo{path: resolved, dir: os.NewFile(uintptr(fd), resolved)}
+	return &Repo{path: resolved, dir: os.NewFile(uintptr(fd), resolved)}, nil
+}
+
+func open(ctx context.Context, path string, options *Options) (_ *Repo, err error) {
+	r, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			r.dir.Close()
@@ -121,8 +143,16 @@ func (r *Repo) Path() string { return r.path }
 // Algorithm returns the algorithm by which the objects are named.
 func (r *Repo) Algorithm() fsverity.Algorithm { return r.algorithm }
 
-// Close releases the lock.
-func (r *Repo) Close() error { return r.dir.Close() }
+// Close releases the lock. It may be called again.
+func (r *Repo) Close() error { return closeFile(r.dir) }
+
+// closeFile closes a file that may have been closed before.
+func closeFile(f *os.File) error {
+	if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // openBeneath opens a file of the repository for reading, by a path without
 // symlinks in it.

@@ -25,6 +25,8 @@ const (
 	manifestPrefix = "oci-manifest-"
 	configPrefix   = "oci-config-"
 	layerPrefix    = "oci-layer-"
+	blobPrefix     = "oci-blob-"  // of artifacts, where it is not layerPrefix
+	indexPrefix    = "oci-index-" // a list of manifests
 )
 
 // findStream returns the object that streams/NAME points to. The error wraps
@@ -89,7 +91,8 @@ func (r *Repo) openStream(ctx context.Context, d fsverity.Digest) (*stream, erro
 	return &stream{s, f, r}, nil
 }
 
-func (s *stream) Close() error { return s.file.Close() }
+// Close closes the stream's file. It may be called again.
+func (s *stream) Close() error { return closeFile(s.file) }
 
 // expect returns an error if the stream is of another type than want.
 func (s *stream) expect(want splitstream.Type) error {

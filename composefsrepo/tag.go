@@ -63,8 +63,8 @@ func (r *Repo) Tags() ([]string, error) {
 
 // Resolve returns the digest of the manifest that a tag stands for; whether the
 // repository has that manifest was not looked at. The error wraps ErrNotFound
-// where there is no such tag, ErrBadLink where it points to anything but a
-// manifest of the repository.
+// where there is no such tag, ErrIndex where it stands for a list of manifests,
+// ErrBadLink where it points to anything but a manifest of the repository.
 func (r *Repo) Resolve(tag string) (digest.Digest, error) {
 	d, err := r.resolve(tag)
 	if err != nil {
@@ -87,11 +87,20 @@ func (r *Repo) resolve(tag string) (digest.Digest, error) {
 	case err != nil:
 		return "", err
 	}
-	// Lexically, since nothing but this directory's place is relied on.
-	text, ok := strings.CutPrefix(path.Join(tagDir, target), streamDir+"/"+manifestPrefix)
-	d, err := digest.Parse(text)
-	if !ok || err != nil || path.IsAbs(target) {
-		return "", fmt.Errorf("%w: %q is no manifest of this repository", ErrBadLink, target)
+	if d, ok := tagged(target, manifestPrefix); ok {
+		return d, nil
 	}
-	return d, nil
+	if _, ok := tagged(target, indexPrefix); ok {
+		return "", ErrIndex
+	}
+	return "", fmt.Errorf("%w: %q is no manifest of this repository", ErrBadLink, target)
+}
+
+// tagged returns the digest of the stream that a tag's symlink points to, if it is
+// of the kind that has the prefix. It looks at the path only: nothing but the place
+// of the directory with the tags is relied on.
+func tagged(target, prefix string) (digest.Digest, bool) {
+	text, ok := strings.CutPrefix(path.Join(tagDir, target), streamDir+"/"+prefix)
+	d, err := digest.Parse(text)
+	return d, ok && err == nil && !path.IsAbs(target)
 }

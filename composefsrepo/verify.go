@@ -221,7 +221,7 @@ func (v *verified) verdict(err error) error {
 }
 
 // Close ends reading and releases what was open. It may be called while another
-// goroutine is in Read, as copy pipelines do when they give up.
+// goroutine is in Read, as copy pipelines do when they give up, and again.
 func (v *verified) Close() error {
 	v.cancel()
 	<-v.ended

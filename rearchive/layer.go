@@ -83,7 +83,8 @@ func (s *Source) open(ctx context.Context, l layer) *opened {
 	return o
 }
 
-// Close ends the work. It may be called while another goroutine is in Read.
+// Close ends the work. It may be called while another goroutine is in Read, and
+// again.
 func (o *opened) Close() error {
 	o.cancel()
 	err := o.PipeReader.Close()

@@ -142,7 +142,7 @@ func (s *Source) changedInfo(l layer, diffID digest.Digest, size int64) types.Bl
 // applied to.
 func (s *Source) Reference() types.ImageReference { return s.src.Reference() }
 
-// Close closes the source that New was given.
+// Close closes the source that New was given. It may be called again.
 func (s *Source) Close() error { return s.src.Close() }
 
 // GetManifest returns the new manifest, and its media type, which is the old

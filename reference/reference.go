@@ -18,8 +18,13 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ErrInvalid: the text is no reference.
-var ErrInvalid = errors.New("invalid composefs reference")
+var (
+	// ErrInvalid: the text is no reference.
+	ErrInvalid = errors.New("invalid composefs reference")
+	// ErrColon: the path of the repository has a colon. In policies a colon ends the
+	// path and a name follows, so that one image could be taken for another's.
+	ErrColon = errors.New("a repository can't be at a path with a colon in it, which ends the path in policies")
+)
 
 // Reference names an image of a repository: by a tag, by a digest or by a
 // deployment, one of which it has. References are values, comparable with ==; those that Parse and
@@ -70,7 +75,7 @@ func parse(text string) (Reference, error) {
 
 // WithTag returns the reference to a tag of the repository at a path, "" for
 // the default one. The error wraps ErrInvalid, for what String could not spell:
-// a ] in the path, a tag that starts with @ or, without a path, with [.
+// a ] in the path, or a colon (ErrColon), a tag that starts with @ or, without a path, with [.
 func WithTag(repository, tag string) (Reference, error) {
 	return checked(Reference{repository: repository, tag: tag})
 }
@@ -116,6 +121,8 @@ func checked(r Reference) (Reference, error) {
 
 func (r Reference) validate() error {
 	switch {
+	case strings.Contains(r.repository, ":"):
+		return fmt.Errorf("%w: %q", ErrColon, r.repository)
 	case strings.ContainsAny(r.repository, "]\x00"):
 		return fmt.Errorf("the repository's path %q has a ] or a NUL byte in it", r.repository)
 	case r.digest != "":

@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 		"\xff\n":                             {tag: "\xff\n"},
 		"@sha256:" + hex:                     {digest: "sha256:" + hex},
 		"[/srv/repo]hello":                   {repository: "/srv/repo", tag: "hello"},
-		"[/srv/a b:c]localhost/hello:latest": {repository: "/srv/a b:c", tag: "localhost/hello:latest"},
+		"[/srv/a b]localhost/hello:latest":   {repository: "/srv/a b", tag: "localhost/hello:latest"},
 		"[repo]@sha256:" + hex:               {repository: "repo", digest: "sha256:" + hex},
 		"[/srv/repo][odd]name":               {repository: "/srv/repo", tag: "[odd]name"},
 		"[[]x":                               {repository: "[", tag: "x"},
@@ -59,6 +59,9 @@ func TestParseRefusesWhatIsNoReference(t *testing.T) {
 		"[/srv/repo]":            "names no image",
 		"[/srv/repo":             "no ]",
 		"[]hello":                "brackets are empty",
+		"[/srv/a:b]hello":        "colon",
+		"[:]@sha256:" + hex:      "colon",
+		"[a:b]@booted":           "colon",
 		"@":                      "no digest",
 		"@sha256:00":             "no digest",
 		"@sha256:" + hex + "00":  "no digest",
@@ -85,6 +88,9 @@ func TestParseRefusesWhatIsNoReference(t *testing.T) {
 func TestConstructorsRefuseWhatCouldNotBeParsed(t *testing.T) {
 	for name, construct := range map[string]func() (reference.Reference, error){
 		"] in the path":   func() (reference.Reference, error) { return reference.WithTag("/srv/a]b", "hello") },
+		": in the path":   func() (reference.Reference, error) { return reference.WithTag("/srv/a:b", "hello") },
+		": and a digest":  func() (reference.Reference, error) { return reference.WithDigest("/srv/a:b", "sha256:"+hex) },
+		": and an ID":     func() (reference.Reference, error) { return reference.WithDeployment("/srv/a:b", hex) },
 		"@ at the start":  func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "@hello") },
 		"[ at the start":  func() (reference.Reference, error) { return reference.WithTag("", "[hello") },
 		"no tag":          func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "") },

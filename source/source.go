@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -26,6 +27,7 @@ type Source struct {
 	reference types.ImageReference
 	repo      io.Closer
 	image     *composefsrepo.Image
+	close     sync.Once
 }
 
 var _ types.ImageSource = (*Source)(nil)
@@ -34,7 +36,7 @@ var _ types.ImageSource = (*Source)(nil)
 // which policies are applied to: it should say what the image is in the one way
 // that all of its names resolve to. Close closes repo, which may be nil.
 func New(reference types.ImageReference, repo io.Closer, image *composefsrepo.Image) *Source {
-	return &Source{reference, repo, image}
+	return &Source{reference: reference, repo: repo, image: image}
 }
 
 // Reference returns the reference that New was given.
@@ -43,12 +45,15 @@ func (s *Source) Reference() types.ImageReference { return s.reference }
 // Image returns the image that the source serves.
 func (s *Source) Image() *composefsrepo.Image { return s.image }
 
-// Close ends the source and what New was given to close.
-func (s *Source) Close() error {
-	if s.repo == nil {
-		return nil
-	}
-	return s.repo.Close()
+// Close ends the source and what New was given to close. It may be called again,
+// which does nothing.
+func (s *Source) Close() (err error) {
+	s.close.Do(func() {
+		if s.repo != nil {
+			err = s.repo.Close()
+		}
+	})
+	return err
 }
 
 // GetManifest returns the manifest, byte for byte as the importer was given it,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
@@ -35,6 +36,9 @@ func (r imageReference) NewImageSource(ctx context.Context, sys *types.SystemCon
 			}
 		}
 		return nil, err
+	}
+	if strings.Contains(repo.Path(), ":") { // by a symlink, the working directory, or the user's home
+		return nil, errors.Join(fmt.Errorf("%w: %q", reference.ErrColon, repo.Path()), repo.Close())
 	}
 	src, err := r.open(ctx, sys, repo)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 
 	"github.com/containers/image/v5/directory/explicitfilepath"
 	dockerref "github.com/containers/image/v5/docker/reference"
@@ -75,16 +76,18 @@ func (r imageReference) repositoryPath(sys *types.SystemContext) (string, error)
 }
 
 // scopePath returns the repository's path as policies have it: absolute and
-// without symlinks, where there is something at the path.
+// without symlinks, where there is something at the path; "" where it has a colon.
 func (r imageReference) scopePath() string {
 	path, err := r.repositoryPath(nil)
 	if err != nil {
 		return ""
 	}
 	if resolved, err := explicitfilepath.ResolvePathToFullyExplicit(path); err == nil {
-		return resolved
+		path = resolved
+	} else if path, err = filepath.Abs(path); err != nil {
+		return ""
 	}
-	if path, err = filepath.Abs(path); err != nil {
+	if strings.Contains(path, ":") {
 		return ""
 	}
 	return path
@@ -92,9 +95,14 @@ func (r imageReference) scopePath() string {
 
 // PolicyConfigurationIdentity returns /path/to/repository:NAME. Of a reference
 // as it was typed NAME is what was typed; that of an image source, which
-// policies are applied to, is resolved.
+// policies are applied to, is resolved. It is "" of a path with a colon, from which
+// no image source can be opened.
 func (r imageReference) PolicyConfigurationIdentity() string {
-	return r.scopePath() + ":" + r.Name()
+	path := r.scopePath()
+	if path == "" {
+		return ""
+	}
+	return path + ":" + r.Name()
 }
 
 // PolicyConfigurationNamespaces returns the repository's path and those of the

@@ -98,6 +98,8 @@ func TestScopesAreJudged(t *testing.T) {
 		"/srv/":                                false,
 		"/srv/../repo:hello":                   false,
 		"/srv/repo:":                           false,
+		"/srv/a:b/c":                           true, // the tag b/c of /srv/a
+		":/srv/repo":                           false,
 		"/srv/repo:@latest":                    false,
 		"/srv//repo:localhost/hello:latest@x":  false,
 	} {
@@ -129,6 +131,33 @@ func TestSourceHasTheResolvedReference(t *testing.T) {
 	}
 	for _, d := range []string{helloDigest, helloConfig} {
 		assert.Equal(t, repo+":@"+d, openSource(t, "["+link+"]@"+d).Reference().PolicyConfigurationIdentity())
+	}
+}
+
+// A colon in a repository's path would make one image's identity that of another:
+// /srv/a:b:c is c of /srv/a:b as well as b:c of /srv/a. Such a repository is refused,
+// whichever way its path comes about.
+func TestPathWithAColonIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	odd := filepath.Join(dir, "odd:home")
+	link := filepath.Join(dir, "link")
+	require.NoError(t, os.MkdirAll(filepath.Join(odd, ".var/lib"), 0o755))
+	require.NoError(t, os.Rename(fixtures.Unpack(t, "sha256"), filepath.Join(odd, ".var/lib/composefs")))
+	require.NoError(t, os.Symlink(filepath.Join(odd, ".var/lib/composefs"), link))
+	_, err := transport.ParseReference("[" + odd + "/.var/lib/composefs]hello")
+	assert.ErrorIs(t, err, reference.ErrColon)
+	assert.ErrorIs(t, err, reference.ErrInvalid)
+
+	t.Chdir(odd)
+	t.Setenv("HOME", odd)
+	t.Setenv("_CONTAINERS_ROOTLESS_UID", "1000") // another user than root, whose default is elsewhere
+	for _, text := range []string{"[" + link + "]hello", "[.var/lib/composefs]hello", "hello", "@" + helloDigest} {
+		ref := parse(t, text)
+		_, err := ref.NewImageSource(t.Context(), nil)
+		assert.ErrorIs(t, err, reference.ErrColon, text)
+		assert.ErrorContains(t, err, "odd:home", text)
+		assert.Empty(t, ref.PolicyConfigurationIdentity(), text)
+		assert.Empty(t, ref.PolicyConfigurationNamespaces(), text)
 	}
 }
 

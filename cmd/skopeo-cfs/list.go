@@ -21,7 +21,8 @@ func newListCommand() *cobra.Command {
 		Use:   "list [REPOSITORY]",
 		Short: "List the tagged images of a composefs repository",
 		Long: `List the tagged images of a composefs repository: their tags, the digests of
-their manifests, their image IDs, and the size of their uncompressed layers.`,
+their manifests, their image IDs, and the size of their uncompressed layers. An index of
+images is shown as one; its manifests are to be named by digest.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := composefsrepo.DefaultPath()
@@ -45,6 +46,8 @@ type listed struct {
 	ID     digest.Digest `json:"id,omitempty"`    // of the config
 	Size   int64         `json:"size"`            // of the layers' contents, in bytes
 	Error  string        `json:"error,omitempty"` // why the image can't be had
+
+	index bool // it is a list of manifests
 }
 
 func list(ctx context.Context, path string, asJSON bool, stdout io.Writer) error {
@@ -65,8 +68,11 @@ func list(ctx context.Context, path string, asJSON bool, stdout io.Writer) error
 			return ctx.Err()
 		}
 		if err != nil {
-			broken = errors.Join(broken, err)
-			images = append(images, listed{Tag: tag, Error: err.Error()})
+			index := errors.Is(err, composefsrepo.ErrIndex)
+			if !index { // which is nothing that is wrong with the repository
+				broken = errors.Join(broken, err)
+			}
+			images = append(images, listed{Tag: tag, Error: err.Error(), index: index})
 			continue
 		}
 		entry := listed{Tag: tag, Digest: image.ManifestDigest, ID: image.ConfigDescriptor.Digest}
@@ -89,6 +95,10 @@ func printTable(images []listed, stdout io.Writer) error {
 	table := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "TAG\tDIGEST\tIMAGE ID\tSIZE")
 	for _, i := range images {
+		if i.index {
+			fmt.Fprintf(table, "%s\t(index of images)\t-\t-\n", printable(i.Tag))
+			continue
+		}
 		if i.Error != "" {
 			fmt.Fprintf(table, "%s\t-\t-\t-\n", printable(i.Tag))
 			continue
