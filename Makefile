@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
 
-.PHONY: build install test vm-test interop bench lint fuzz demo clean
+.PHONY: build install test vm-test interop bench api lint fuzz demo clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
@@ -34,6 +34,10 @@ bench: build
 	$(GO) build -tags '$(TAGS)' -o bin/bench ./internal/bench
 	bin/bench -json bin/bench.json -svg doc/bench.svg $(BENCHFLAGS)
 	$(GO) test -tags '$(TAGS)' -run '^$$' -bench 'GetBlob|Objects' -benchtime 5x ./source
+
+# Writes down what the packages export, after a change of that was meant.
+api:
+	$(GO) test -tags '$(TAGS)' -run '^TestAPI$$' ./internal/house -update
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/blobannotations"
 )
 
 // ImageByDescription opens the image that a manifest describes whose bytes are
@@ -60,7 +60,7 @@ func (i *Image) annotate(from *imgspecv1.Manifest) error {
 	}
 	m.Annotations = from.Annotations
 	for n := range m.Layers {
-		m.Layers[n].Annotations = WithoutBlobAnnotations(from.Layers[n].Annotations)
+		m.Layers[n].Annotations = blobannotations.Without(from.Layers[n].Annotations)
 		i.Layers[n].Descriptor = m.Layers[n]
 	}
 	if i.Manifest, err = json.Marshal(m); err != nil {
@@ -68,22 +68,4 @@ func (i *Image) annotate(from *imgspecv1.Manifest) error {
 	}
 	i.ManifestDigest = digest.FromBytes(i.Manifest)
 	return nil
-}
-
-// blobAnnotationPrefixes are those of annotations that describe the compressed
-// blob: the tables of contents of zstd:chunked and of eStargz.
-var blobAnnotationPrefixes = []string{
-	"io.github.containers.zstd-chunked.",
-	"containerd.io/snapshot/stargz/",
-	"io.containers.estargz.",
-}
-
-// WithoutBlobAnnotations returns a layer's annotations without those that would
-// be wrong of the uncompressed layer.
-func WithoutBlobAnnotations(annotations map[string]string) map[string]string {
-	kept := maps.Clone(annotations)
-	maps.DeleteFunc(kept, func(key, _ string) bool {
-		return slices.ContainsFunc(blobAnnotationPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
-	})
-	return kept
 }

@@ -1,8 +1,10 @@
 package composefsrepo
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -50,7 +52,14 @@ var (
 type OtherTarError struct {
 	Digest digest.Digest // of the tar that the stream rebuilds
 	Cut    bool          // that tar has no end-of-archive blocks
+
+	open func(context.Context) (io.ReadCloser, error)
 }
+
+// Open returns the tar that the stream rebuilds, checked against Digest as
+// Image.OpenLayer checks a layer. The repository must still be open. The caller
+// closes the tar.
+func (e *OtherTarError) Open(ctx context.Context) (io.ReadCloser, error) { return e.open(ctx) }
 
 // Error says what differs, and what does not.
 func (e *OtherTarError) Error() string {

@@ -174,19 +174,12 @@ func (r *Repo) findBlob(d digest.Digest, refs map[string]fsverity.Digest) (fsver
 // ErrLostZeros, ErrVerity or one of splitstream's, and names the object at fault
 // if one is; or it is an OtherTarError. Once ctx is done, Read returns its error.
 func (i *Image) OpenLayer(ctx context.Context, n int) (io.ReadCloser, error) {
-	return i.openLayer(ctx, i.Layers[n], i.Layers[n].Digest())
-}
-
-// OpenOtherTar returns what the i-th layer's stream rebuilds where that is
-// another tar than the layer's, with the digest that an OtherTarError has told.
-// It is like OpenLayer otherwise.
-func (i *Image) OpenOtherTar(ctx context.Context, n int, other digest.Digest) (io.ReadCloser, error) {
-	return i.openLayer(ctx, i.Layers[n], other)
+	return i.repo.openLayer(ctx, i.Layers[n], i.Layers[n].Digest())
 }
 
 // openLayer opens a layer that is expected to have the digest want.
-func (i *Image) openLayer(ctx context.Context, l Layer, want digest.Digest) (io.ReadCloser, error) {
-	s, err := i.repo.openStream(ctx, l.Verity)
+func (r *Repo) openLayer(ctx context.Context, l Layer, want digest.Digest) (io.ReadCloser, error) {
+	s, err := r.openStream(ctx, l.Verity)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Digest(), err)
 	}
@@ -194,13 +187,14 @@ func (i *Image) openLayer(ctx context.Context, l Layer, want digest.Digest) (io.
 }
 
 // LayerChunks are the pieces of a layer's content: bytes, and objects that
-// OpenObject opens. They are not checked against the layer's digest, and have
-// none of the zeros that Image.Repaired adds; who uses them has to see to that.
-// Next may be called by one goroutine at a time, OpenObject by
-// several.
+// OpenObject opens. They are not checked against the layer's digest, and have none
+// of the zeros that Image.Repaired adds. Whoever uses them computes the digest, and
+// calls Verdict with it. Next may be called by one goroutine at a time, OpenObject
+// by several.
 type LayerChunks struct {
 	*splitstream.Chunks
 	stream *stream
+	layer  Layer
 }
 
 // LayerChunks returns the pieces of the i-th layer. The caller closes them.
@@ -210,7 +204,7 @@ func (i *Image) LayerChunks(ctx context.Context, n int) (*LayerChunks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Digest(), err)
 	}
-	return &LayerChunks{s.Chunks(), s}, nil
+	return &LayerChunks{s.Chunks(), s, l}, nil
 }
 
 // OpenObject opens an object of the layer; see Repo.OpenObject.
@@ -221,31 +215,32 @@ func (c *LayerChunks) OpenObject(d fsverity.Digest) (*os.File, int64, error) {
 // Close closes the layer's stream. It may be called again.
 func (c *LayerChunks) Close() error { return c.stream.Close() }
 
-// LayerMismatch returns the error of the i-th layer's pieces having come to the
-// digest got. It is an OtherTarError, or wraps ErrVerity where an object is found
-// to be at fault.
-func (i *Image) LayerMismatch(ctx context.Context, n int, got digest.Digest) error {
-	return i.BlameLayer(ctx, n, mismatch(i.Layers[n], got))
+// Verdict returns nil if the pieces came to the layer's digest. Otherwise, or if
+// they made no sense for the reason err, it looks for the object that is at fault,
+// by computing the fs-verity digests of all of them. The error names that object and
+// wraps ErrVerity; or, where no object was altered, it is an OtherTarError, or wraps
+// err.
+func (c *LayerChunks) Verdict(ctx context.Context, got digest.Digest, err error) error {
+	repo, l := c.stream.repo, c.layer
+	if err == nil {
+		if got == l.Digest() {
+			return nil
+		}
+		err = repo.mismatch(l, got)
+	}
+	err = repo.culprit(ctx, l.Verity, err)
+	repo.lookForEnd(ctx, l, err)
+	return inLayer(l, err)
 }
 
 // mismatch returns the error of a layer having come to the digest got.
-func mismatch(l Layer, got digest.Digest) error {
+func (r *Repo) mismatch(l Layer, got digest.Digest) error {
 	if l.DiffID != "" {
-		return &OtherTarError{Digest: got}
+		return &OtherTarError{Digest: got, open: func(ctx context.Context) (io.ReadCloser, error) {
+			return r.openLayer(ctx, l, got)
+		}}
 	}
 	return fmt.Errorf("%w: it hashes to %s", ErrDigestMismatch, got)
-}
-
-// BlameLayer looks for the object that made the i-th layer's pieces wrong, as
-// err has it, by computing the fs-verity digests of all of them. It returns an
-// error that names the object and wraps ErrVerity, or err, if none is at fault,
-// with the layer's name. An OtherTarError also gets to know whether the layer was
-// cut.
-func (i *Image) BlameLayer(ctx context.Context, n int, err error) error {
-	l := i.Layers[n]
-	err = i.repo.culprit(ctx, l.Verity, err)
-	i.repo.lookForEnd(ctx, l, err)
-	return inLayer(l, err)
 }
 
 // inLayer adds the layer to an error of its content.

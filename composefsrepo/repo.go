@@ -39,28 +39,6 @@ type Options struct {
 	Waiting func(path string)
 }
 
-// DefaultPath returns the path of the repository that is meant where none is
-// named: /sysroot/composefs for root, ~/.var/lib/composefs for other users, who
-// stay other users in the user namespaces that container tools make for them.
-func DefaultPath() (string, error) {
-	if os.Getuid() == 0 && !isRootless() {
-		return "/sysroot/composefs", nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("finding the default composefs repository: %w", err)
-	}
-	return filepath.Join(home, ".var/lib/composefs"), nil
-}
-
-// isRootless tells whether this process is root only in a user namespace of a
-// container tool (containers/storage/pkg/unshare, podman unshare), which says in
-// the environment who that is outside.
-func isRootless() bool {
-	uid := os.Getenv("_CONTAINERS_ROOTLESS_UID")
-	return uid != "" && uid != "0"
-}
-
 // Open opens the repository at path and takes a shared lock, which keeps its
 // garbage from being collected until Close. While somebody collects, Open
 // waits, until ctx is done. The caller closes the Repo, after all that it has

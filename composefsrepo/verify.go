@@ -101,7 +101,7 @@ func (v *verified) check(h hash.Hash) error {
 			return lostZerosError(lost)
 		}
 	}
-	return mismatch(v.layer, got)
+	return v.stream.repo.mismatch(v.layer, got)
 }
 
 // zeros is without end.

@@ -19,7 +19,7 @@ func (s *Source) rearchive(ctx context.Context, l layer, w io.Writer) (types.Blo
 	fail := func(err error) (types.BlobInfo, error) {
 		return types.BlobInfo{}, fmt.Errorf("re-archiving layer %s: %w", image.Layers[l.index].DiffID, err)
 	}
-	content, err := image.OpenOtherTar(ctx, l.index, l.other)
+	content, err := l.open(ctx)
 	if err != nil {
 		return fail(err)
 	}

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
@@ -34,7 +35,7 @@ import (
 // refers to, re-archived if need be: its image sources are what New makes of
 // ref's. Other references stay as they are.
 func Reference(ref types.ImageReference) types.ImageReference {
-	return source.Mended(ref, New)
+	return sources.Mended(ref, New)
 }
 
 // New returns what serves the image of src re-archived, a *Source; or, where
@@ -49,14 +50,14 @@ func New(ctx context.Context, src *source.Source) (types.ImageSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{src: src.With(image), layers: make([]layer, len(image.Layers))}
+	s := &Source{src: source.New(src.Reference(), src, image), layers: make([]layer, len(image.Layers))}
 	changed := false
 	for i, l := range image.Layers {
-		s.layers[i] = layer{index: i, info: source.LayerInfo(l)}
+		s.layers[i] = layer{index: i, info: sources.LayerInfo(l)}
 		var other *composefsrepo.OtherTarError
 		switch {
 		case errors.As(faults[i], &other) && !other.Cut:
-			s.layers[i].other = other.Digest
+			s.layers[i].other, s.layers[i].open = other.Digest, other.Open
 			changed = true
 		case faults[i] != nil:
 			return nil, faults[i]
@@ -85,6 +86,7 @@ var _ types.ImageSource = (*Source)(nil)
 type layer struct {
 	index int           // in the old image
 	other digest.Digest // of what the old layer's stream rebuilds, "" where that is the layer
+	open  func(context.Context) (io.ReadCloser, error)
 	info  types.BlobInfo
 }
 
@@ -135,7 +137,7 @@ func (s *Source) describe(ctx context.Context) error {
 func (s *Source) changedInfo(l layer, diffID digest.Digest, size int64) types.BlobInfo {
 	changed := s.src.Image().Layers[l.index]
 	changed.DiffID, changed.Size = diffID, size
-	return source.LayerInfo(changed)
+	return sources.LayerInfo(changed)
 }
 
 // Reference returns that of the source that New was given, which policies are

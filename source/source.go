@@ -101,18 +101,3 @@ func (s *Source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobI
 	}
 	return nil, 0, fmt.Errorf("blob %s: %w", info.Digest, err)
 }
-
-// Original returns a source of the image as its manifest has it. Of layers that
-// the repository has only uncompressed it gives the descriptors and nothing
-// else. It is open as long as s is, and closing it does nothing.
-func (s *Source) Original() types.ImageSource { return original{s} }
-
-type original struct{ *Source }
-
-// LayerInfosForCopy returns nil: the layers are the manifest's.
-func (o original) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.BlobInfo, error) {
-	return nil, nil
-}
-
-// Close does nothing.
-func (o original) Close() error { return nil }

@@ -1,19 +1,19 @@
 package transport_test
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containers/image/v5/types"
-	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/bootchost"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/notice"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 	"github.com/skopeo-cfs/skopeo-cfs/transport"
@@ -81,9 +81,9 @@ func TestTagBeforeDeployment(t *testing.T) {
 
 func TestOneOfSeveralIsSaid(t *testing.T) {
 	h := newHost(t)
-	var log bytes.Buffer
-	logrus.SetOutput(&log)
-	t.Cleanup(func() { logrus.SetOutput(os.Stderr) })
+	var log strings.Builder
+	notice.Handle(func(text string) { log.WriteString(text) })
+	t.Cleanup(func() { notice.Handle(func(string) {}) })
 	_, err := openOn(t, h, "quay.io/org/os:41")
 	require.NoError(t, err)
 	assert.Empty(t, log.String())

@@ -7,9 +7,10 @@ import (
 	"strings"
 
 	"github.com/containers/image/v5/types"
-	"github.com/sirupsen/logrus"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/hosts"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/notice"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
@@ -26,12 +27,12 @@ func (r imageReference) NewImageSource(ctx context.Context, sys *types.SystemCon
 	}
 	repo, err := composefsrepo.Open(ctx, path, &composefsrepo.Options{
 		Waiting: func(path string) {
-			logrus.Warnf("Waiting for composefs repository %s: another program is collecting its garbage", path)
+			notice.Printf("Waiting for composefs repository %s: another program is collecting its garbage", path)
 		},
 	})
 	if err != nil {
 		if r.Deployment() != "" && r.Repository() == "" {
-			if _, hostErr := OpenHost("", sys); hostErr != nil {
+			if _, hostErr := hosts.Open("", rootOf(sys)); hostErr != nil {
 				return nil, hostErr
 			}
 		}

@@ -10,9 +10,9 @@ import (
 	dockerref "github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/types"
 
-	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/defaultrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
-	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // ErrReadOnly: composefs: references can't be written to, nor deleted.
@@ -68,7 +68,7 @@ func (r imageReference) repositoryPath(sys *types.SystemContext) (string, error)
 	if r.Deployment() != "" {
 		return filepath.Join(rootOf(sys), hostRepository), nil
 	}
-	path, err := composefsrepo.DefaultPath()
+	path, err := defaultrepo.Path()
 	if err != nil {
 		return "", err
 	}
@@ -118,7 +118,7 @@ func (r imageReference) PolicyConfigurationNamespaces() []string {
 // NewImage returns the image, after whatever conversions the library does. The
 // caller closes it.
 func (r imageReference) NewImage(ctx context.Context, sys *types.SystemContext) (types.ImageCloser, error) {
-	return source.NewImage(ctx, sys, r)
+	return sources.NewImage(ctx, sys, r)
 }
 
 // NewImageDestination returns ErrReadOnly.

@@ -205,12 +205,12 @@ func (l *layers) stage(ctx context.Context, i int) error {
 		l.reasons[i] = fmt.Errorf("%w: %w", errNotStageable, err)
 		return nil
 	case errors.Is(err, unpack.ErrTar), errors.Is(err, splitstream.ErrCorrupt):
-		return l.image.BlameLayer(ctx, i, err)
+		return chunks.Verdict(ctx, "", err)
 	case err != nil:
 		return fmt.Errorf("layer %s: %w", layer.DiffID, err)
 	}
-	if got := t.result.Digest; got != layer.DiffID {
-		return errors.Join(l.image.LayerMismatch(ctx, i, got), t.remove())
+	if err := chunks.Verdict(ctx, t.result.Digest, nil); err != nil {
+		return errors.Join(err, t.remove())
 	}
 	if err := l.checkSize(i, t.result.Size); err != nil {
 		return errors.Join(err, t.remove())

@@ -5,6 +5,7 @@ import (
 
 	"github.com/containers/image/v5/pkg/blobinfocache/memory"
 	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
@@ -30,7 +31,14 @@ func (unclosable) Close() error { return nil }
 // sourceOf returns a reference to the image that src serves, as its manifest has
 // it: with compressed layers, which can't be read.
 func sourceOf(src *source.Source) types.ImageReference {
-	return openReference{src.Reference(), src.Original()}
+	return openReference{src.Reference(), original{src}}
+}
+
+type original struct{ *source.Source }
+
+// LayerInfosForCopy returns nil: the layers are the manifest's.
+func (original) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.BlobInfo, error) {
+	return nil, nil
 }
 
 // destinationOf returns a reference to what dest refers to in a store: one that

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/hosts"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
 	"github.com/skopeo-cfs/skopeo-cfs/transport"
 )
@@ -98,7 +99,7 @@ func findSource(host *bootc.Host, name string) (*bootc.Deployment, error) {
 	if image, ok := bootc.ParseImage(name); ok {
 		name = image.Name
 	}
-	return transport.FindDeployment(host, name)
+	return hosts.FindDeployment(host, name)
 }
 
 // storageName returns the name with a transport that --target is: one without

@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -18,7 +17,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
-	"github.com/skopeo-cfs/skopeo-cfs/transport"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/hosts"
 )
 
 // hostOptions say which bootc host is meant.
@@ -33,7 +32,7 @@ func (o *hostOptions) addFlags(flags *pflag.FlagSet) {
 
 // open opens the host.
 func (o *hostOptions) open() (*bootc.Host, error) {
-	return transport.OpenHost(o.sysroot, &types.SystemContext{RootForImplicitAbsolutePaths: o.root})
+	return hosts.Open(o.sysroot, o.root)
 }
 
 // repositoryOf returns the path of a host's repository.

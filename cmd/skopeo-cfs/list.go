@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/defaultrepo"
 )
 
 func newListCommand() *cobra.Command {
@@ -25,7 +26,7 @@ their manifests, their image IDs, and the size of their uncompressed layers. An 
 images is shown as one; its manifests are to be named by digest.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := composefsrepo.DefaultPath()
+			path, err := defaultrepo.Path()
 			if len(args) > 0 {
 				path, err = args[0], nil
 			}

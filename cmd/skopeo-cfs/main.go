@@ -12,7 +12,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/containers/storage/pkg/reexec"
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/notice"
 )
 
 func main() {
@@ -29,6 +32,7 @@ func main() {
 func run(args []string) int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()
+	notice.Handle(func(text string) { logrus.Warn(text) })
 	root := newRootCommand()
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 	"github.com/skopeo-cfs/skopeo-cfs/rearchive"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
@@ -38,7 +39,7 @@ func (o *mendOptions) canMend(err error, keepDigest bool) bool {
 func (o *mendOptions) reference(src types.ImageReference, keepDigest bool, out io.Writer) types.ImageReference {
 	switch {
 	case o.rearchive && !keepDigest:
-		return source.Mended(src, func(ctx context.Context, s *source.Source) (types.ImageSource, error) {
+		return sources.Mended(src, func(ctx context.Context, s *source.Source) (types.ImageSource, error) {
 			mended, err := rearchive.New(ctx, s)
 			if made, ok := mended.(*rearchive.Source); ok && err == nil {
 				report(made.Changes(), out)

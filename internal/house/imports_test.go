@@ -1,7 +1,9 @@
 package house
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +18,10 @@ var order = []string{
 	"splitstream",
 	"composefsrepo",
 	"bootc",
+	"internal/defaultrepo",
 	"reference",
+	"internal/hosts",
+	"internal/sources",
 	"source",
 	"transport",
 	"zerocopy/unpack",
@@ -26,15 +31,17 @@ var order = []string{
 }
 
 // knowing are the packages that may import containers/image and containers/storage.
-var knowing = []string{"source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
+var knowing = []string{"internal/sources", "source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
 
 // foundation are the internal packages that the packages above may use. They
 // import none of those.
 var foundation = []string{
 	"internal/beneath",
+	"internal/blobannotations",
 	"internal/crc64iso",
 	"internal/flock",
 	"internal/lostzeros",
+	"internal/notice",
 	"internal/tarend",
 }
 
@@ -70,6 +77,50 @@ func TestImports(t *testing.T) {
 
 // buildTags are those of the Makefile.
 const buildTags = "containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper"
+
+// TestEnvironment: packages below transport do what they are told and read no
+// environment variables.
+func TestEnvironment(t *testing.T) {
+	for _, name := range order[:slices.Index(order, "transport")] {
+		if name == "internal/defaultrepo" {
+			continue // transport's: it finds what is meant where nothing is said
+		}
+		files, err := filepath.Glob(filepath.Join("../..", name, "*.go"))
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, call := range []string{"os.Getenv", "os.LookupEnv", "os.Environ", "os.ExpandEnv", "os.UserHomeDir", "os.UserCacheDir", "os.TempDir"} {
+				assert.NotContains(t, string(text), call, file)
+			}
+		}
+	}
+}
+
+// TestQuiet: only the command prints, and logs what a user sees by default.
+func TestQuiet(t *testing.T) {
+	for _, name := range append(slices.Clone(order), foundation...) {
+		if strings.HasPrefix(name, "cmd/") {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join("../..", name, "*.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, call := range []string{"fmt.Print", "os.Stdout", "os.Stderr", "log.Print", "logrus.Print", "logrus.Info", "logrus.Warn", "logrus.Error"} {
+				assert.NotContains(t, string(text), call, file)
+			}
+		}
+	}
+}
 
 func goOutput(t *testing.T, args ...string) string {
 	t.Helper()
