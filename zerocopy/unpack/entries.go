@@ -19,6 +19,11 @@ func (s *scanner) root(h *tar.Header) error {
 		return errRoot
 	}
 	s.rootHeader = h
+	// What is under way is made as it would have been before this entry: files
+	// inherit access lists and groups of their directory.
+	if err := s.inodes.wait(s.ctx); err != nil {
+		return err
+	}
 	m := newMetadata(h, s.tree.options)
 	if err := m.applyTo(s.tree.root, s.tree.options); err != nil {
 		return err
@@ -144,6 +149,9 @@ func (s *scanner) special(h *tar.Header, name string) error {
 func (s *scanner) directory(h *tar.Header, name string, m *metadata) (err error) {
 	var fd int
 	if s.kinds.at(name) == implied {
+		if err := s.inodes.wait(s.ctx); err != nil { // as in root
+			return err
+		}
 		fd, err = s.tree.in(name)
 	} else {
 		if err := s.claim(name, directory); err != nil {

@@ -16,6 +16,8 @@ type grammar struct {
 	dirs   []string
 	others []string
 	files  []string // those of the others with a usual name
+	// implied are directories with something in them, but no entry yet.
+	implied []string
 }
 
 // generate returns the tar that some choices make.
@@ -60,6 +62,11 @@ type record struct {
 	content            string
 }
 
+// accessList lets user 1000 write, too: user::rw-, user:1000:rw-, group::r--,
+// mask::rw-, other::r--.
+const accessList = "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" +
+	"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff"
+
 var (
 	modes   = []int64{0o644, 0o755, 0, 0o7777, 0o4755, 0o2711, 0o1777, 0o600, 0o100644, 0o40755, 0o177777, 1 << 23, 1<<31 | 0o644, 1<<40 | 0o4644}
 	ids     = []int64{0, 1, 7, 1000, 65534, 65535, 65536, 100_000, 1<<31 - 1, 1 << 31, 1<<32 - 2, 1<<32 - 1, 1 << 32, 1<<32 + 5, -1, -2}
@@ -83,7 +90,7 @@ var (
 	}
 	xattrValues = []string{
 		"", "y", "\x00\x01\xff", "0:0:0755:dir", "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", strings.Repeat("v", 3000), strings.Repeat("v", 70_000),
-		"\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x04\x00\x04\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff",
+		accessList,
 	}
 	otherRecords = [][2]string{
 		{"comment", "x"}, {"path", "other"}, {"path", ""}, {"path", "d/other"}, {"linkpath", "other"}, {"size", "3"}, {"size", "-1"}, {"size", "0"}, {"uid", "12"}, {"gid", "4294967296"}, {"uid", "-5"}, {"uid", "x"},
@@ -134,8 +141,13 @@ func (g *grammar) name(kind byte) string {
 		if kind != '5' {
 			g.files = append(g.files, name)
 		}
-	case v < 190:
-		name = dir + g.freshName() + "/" + name
+	case v < 186:
+		above := dir + g.freshName()
+		name = above + "/" + strings.TrimPrefix(name, dir)
+		g.implied = append(g.implied, above)
+	case v < 192 && kind == '5' && len(g.implied) > 0:
+		last := len(g.implied) - 1
+		name, g.implied = g.implied[last], g.implied[:last]
 	case v < 200:
 		name = choose(g, []string{"./", "/", "//", "././/", "x/../"}) + name
 	case v < 206:
@@ -261,6 +273,9 @@ func (g *grammar) metadata(r *record) {
 	}
 	if shape&16 != 0 {
 		r.pax = append(r.pax, "atime", choose(g, paxTime[:2+g.next()%(len(paxTime)-1)]))
+	}
+	if shape&32 != 0 && r.kind == '5' && g.rarely(80) {
+		r.pax = append(r.pax, "SCHILY.xattr.system.posix_acl_default", accessList)
 	}
 	if shape&32 != 0 {
 		for range 1 + g.next()%3 {

@@ -1,5 +1,7 @@
 package unpack
 
+import "context"
+
 // inode is a regular file that is under way, under one or more names.
 type inode struct {
 	last <-chan struct{} // closed when the last job that concerns it is done
@@ -47,4 +49,16 @@ func (i *inodes) add(name pathHash, node *inode) {
 		i.limit = max(4*queueLength, 2*len(i.all))
 	}
 	i.all[name] = node
+}
+
+// wait waits until all are done.
+func (i *inodes) wait(ctx context.Context) error {
+	for _, node := range i.all {
+		select {
+		case <-node.last:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }

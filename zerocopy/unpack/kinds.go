@@ -37,7 +37,12 @@ func newKinds() *kinds {
 	return k
 }
 
-func (k *kinds) hash(name string) pathHash { return pathHash(maphash.String(k.seed, name)) }
+func (k *kinds) hash(name string) pathHash {
+	return pathHash(maphash.String(k.seed, name) >> (64 - pathBits))
+}
+
+// pathBits is how many bits a hash has: all that there are, but for tests.
+var pathBits = 64
 
 func (k *kinds) at(name string) kind { return k.all[k.hash(name)] }
 

@@ -155,13 +155,19 @@ var long = strings.Repeat("0123456789", 20_000)
 
 // usual are tars that are unpacked.
 var usual = map[string][]entry{
-	"nothing":                  {},
-	"files":                    {dir("a"), file("a/empty", ""), file("a/short", "short"), file("a/long", long)},
-	"dot names":                {dir("./"), dir("./a/"), file("./a/b", "b")},
-	"absolute names":           {dir("/a"), file("/a/b", long), link(tar.TypeLink, "/a/c", "/a/b")},
-	"roundabout names":         {dir("a"), file("a/../b", "b"), file("a/./c//d", "d")},
-	"no directories":           {file("a/b/c", long), file("a/d", "d")},
-	"directory after content":  {file("a/b", "b"), dir("a").with(func(h *tar.Header) { h.Mode, h.Uid = 0o700, 7 })},
+	"nothing":                 {},
+	"files":                   {dir("a"), file("a/empty", ""), file("a/short", "short"), file("a/long", long)},
+	"dot names":               {dir("./"), dir("./a/"), file("./a/b", "b")},
+	"absolute names":          {dir("/a"), file("/a/b", long), link(tar.TypeLink, "/a/c", "/a/b")},
+	"roundabout names":        {dir("a"), file("a/../b", "b"), file("a/./c//d", "d")},
+	"no directories":          {file("a/b/c", long), file("a/d", "d")},
+	"directory after content": {file("a/b", "b"), dir("a").with(func(h *tar.Header) { h.Mode, h.Uid = 0o700, 7 })},
+	"directory with access lists after content": append(big("d", 40), dir("d").with(func(h *tar.Header) {
+		h.Mode, h.Gid, h.PAXRecords = 0o2755, 50, map[string]string{"SCHILY.xattr.system.posix_acl_default": accessList}
+	}), file("d/late", "x")),
+	"root with access lists after content": append(big(".", 40), dir("/").with(func(h *tar.Header) {
+		h.Mode, h.Gid, h.PAXRecords = 0o2755, 50, map[string]string{"SCHILY.xattr.system.posix_acl_default": accessList}
+	}), file("late", "x")),
 	"root":                     {dir("/").with(func(h *tar.Header) { h.Mode, h.Uid, h.Gid = 0o711, 5, 6 }), file("a", "a")},
 	"root that is passed over": {dir(".").with(func(h *tar.Header) { h.Mode, h.Uid, h.Gid = 0o711, 5, 6 }), file("a", "a")},
 	"owners":                   {file("a", "a").with(func(h *tar.Header) { h.Uid, h.Gid = 1000, 2000 }), link(tar.TypeSymlink, "b", "a").with(func(h *tar.Header) { h.Uid, h.Gid = 3, 4 })},
@@ -221,6 +227,14 @@ var usual = map[string][]entry{
 	"no UTF-8":   {file("\xff\xfe", long).with(func(h *tar.Header) { h.Format, h.ModTime = tar.FormatGNU, time.Unix(1, 0) })},
 	"many":       many(300),
 	"same twice": {file("a", long), file("b", long)},
+}
+
+// big are files that take a while to make.
+func big(dir string, n int) (entries []entry) {
+	for i := range n {
+		entries = append(entries, file(fmt.Sprintf("%s/f%d", dir, i), long))
+	}
+	return entries
 }
 
 func many(n int) (entries []entry) {
