@@ -22,7 +22,7 @@ test:
 
 # The tests that need a kernel with fs-verity, in a virtual machine.
 vm-test:
-	GO='$(GO)' internal/vmtest/run
+	GO='$(GO)' TAGS='$(TAGS)' internal/vmtest/run
 
 # The tests against cfsctl, the reference implementation.
 interop:

@@ -1,43 +1,19 @@
 package composefsrepo_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/verity"
 )
-
-// These tests need a filesystem with fs-verity below TMPDIR. `make vm-test` runs
-// them in a virtual machine, for where the kernel at hand has none.
-
-// enableVerity enables fs-verity on a file.
-func enableVerity(file string, a fsverity.Algorithm) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	arg := unix.FsverityEnableArg{
-		Version:        1,
-		Hash_algorithm: uint32(a.HashNumber()),
-		Block_size:     uint32(a.BlockSize()),
-	}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.FS_IOC_ENABLE_VERITY, uintptr(unsafe.Pointer(&arg)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
 
 // verityRepository unpacks a fixture and enables fs-verity on every object.
 func verityRepository(t *testing.T, name string) (path string, objects []string) {
@@ -47,19 +23,7 @@ func verityRepository(t *testing.T, name string) (path string, objects []string)
 	if strings.HasSuffix(name, "256") {
 		a = fsverity.SHA256
 	}
-	objects, err := filepath.Glob(filepath.Join(path, "objects/*/*"))
-	require.NoError(t, err)
-	for _, object := range objects {
-		err := enableVerity(object, a)
-		if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) {
-			if os.Getenv("SKOPEO_CFS_VERITY") != "" {
-				t.Fatalf("no fs-verity in %s: %v", path, err)
-			}
-			t.Skip("no fs-verity below TMPDIR; `make vm-test` has it")
-		}
-		require.NoError(t, err)
-	}
-	return path, objects
+	return path, verity.EnableObjects(t, path, a)
 }
 
 // checkAll opens and reads every layout.
@@ -98,7 +62,7 @@ func TestVerityOfEveryObjectIsItsName(t *testing.T) {
 
 func TestRepositoryWithVerityDemandsItOfEveryObject(t *testing.T) {
 	path, objects := verityRepository(t, "sha512")
-	require.NoError(t, enableVerity(filepath.Join(path, "meta.json"), fsverity.SHA512))
+	verity.Enable(t, filepath.Join(path, "meta.json"), fsverity.SHA512)
 	checkAll(t, path, "sha512")
 
 	content, err := os.ReadFile(objects[0])

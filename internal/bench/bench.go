@@ -18,6 +18,8 @@ type bench struct {
 	disk        *disk
 	self        string // the path of this program, which plays some of the parts
 	storageConf string // the path of a configuration that asks for nothing
+	before      string // the path of the skopeo-cfs of the commit baseline, "" for none
+	whyNoGroups error  // why memory is not counted in control groups, nil if it is
 }
 
 // diskSize is how often the image's size the disk has to hold: it and one of
@@ -45,9 +47,15 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 	if b.disk.whyDir != nil {
 		say("no filesystem of its own: %v", b.disk.whyDir)
 	}
+	if b.whyNoGroups = tryCgroup(); b.whyNoGroups != nil {
+		say("memory is the largest resident set, for want of control groups: %v", b.whyNoGroups)
+	}
 	b.storageConf = filepath.Join(b.disk.work, "storage.conf")
 	err = os.WriteFile(b.storageConf, []byte(fmt.Sprintf("[storage]\ndriver = \"overlay\"\nrunroot = %q\ngraphroot = %q\n",
 		filepath.Join(b.disk.work, "run"), filepath.Join(b.disk.work, "root"))), 0o600)
+	if err == nil && o.baseline != "" {
+		b.before, err = buildRevision(ctx, o.baseline, b.disk.work)
+	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -57,7 +65,15 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 func (b *bench) close() error { return b.disk.close() }
 
 func (b *bench) results() *Results {
-	return &Results{Cores: runtime.NumCPU(), Disk: b.disk.String()}
+	return &Results{Cores: runtime.NumCPU(), Disk: b.disk.String(), Memory: b.memoryKind()}
+}
+
+// memoryKind says what is called memory.
+func (b *bench) memoryKind() string {
+	if b.whyNoGroups != nil {
+		return "the largest resident set of a process"
+	}
+	return "what all processes use together, counted in a control group, without caches of files"
 }
 
 // say tells on standard error what is going on.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func newBenchCommand(t *testing.T, args ...string) (_ *exec.Cmd, dir string) {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	dir = t.TempDir()
-	cmd := exec.Command(self, append([]string{"-quick", "-files", "600", "-bytes", "30000000", "-dir", dir, "-command", command}, args...)...)
+	cmd := exec.Command(self, append([]string{"-quick", "-files", "600", "-bytes", "30000000", "-many", "1200", "-dir", dir, "-command", command}, args...)...)
 	cmd.Env = append(os.Environ(), asBench+"=1")
 	return cmd, dir
 }
@@ -64,7 +65,7 @@ func assertNothingLeft(t *testing.T, dir string) {
 func TestBench(t *testing.T) {
 	to := t.TempDir()
 	jsonPath, svgPath := filepath.Join(to, "new", "results.json"), filepath.Join(to, "new", "chart.svg")
-	cmd, dir := newBenchCommand(t, "-json", jsonPath, "-svg", svgPath)
+	cmd, dir := newBenchCommand(t, "-json", jsonPath, "-svg", svgPath, "-baseline", "HEAD")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, cmd.Run(), "%s", &stderr)
@@ -75,10 +76,12 @@ func TestBench(t *testing.T) {
 	var results Results
 	require.NoError(t, json.Unmarshal(data, &results))
 	assert.Positive(t, results.Cores)
-	assert.Len(t, results.Goals, 10)
+	assert.Len(t, results.Goals, 12)
+	assert.NotEmpty(t, results.Memory)
 	for group, rows := range map[*Group][]string{
 		results.Reading: {rowObjects, rowGetBlob, rowGetBlob2, rowCat},
-		results.Storage: {rowToday, rowPlain, rowFast, rowAgain, rowTwice, rowClone, rowHash},
+		results.Storage: {rowToday, rowPlain, rowFast, rowBefore, rowAgain, rowTwice, rowClone, rowHash},
+		results.Files:   {rowFew, rowMany, rowFewBefore, rowManyBefore},
 	} {
 		require.NotNil(t, group)
 		require.Len(t, group.Rows, len(rows), group.Title)
@@ -134,6 +137,37 @@ func TestInterruptedBenchLeavesNothing(t *testing.T) {
 	assert.Equal(t, 1, exit.ExitCode())
 	assert.Contains(t, string(rest), "bench: interrupted")
 	assertNothingLeft(t, dir)
+}
+
+// What a process writes to a file in memory counts, and what the kernel caches of
+// a file on a disk does not.
+func TestMemoryOfFilesCounts(t *testing.T) {
+	if err := tryCgroup(); err != nil {
+		t.Skipf("no control groups: %v", err)
+	}
+	const size = 40_000_000
+	peak := func(dir string) int64 {
+		file, err := os.CreateTemp(dir, "skopeo-cfs-test-")
+		require.NoError(t, err)
+		defer os.Remove(file.Name())
+		defer file.Close()
+		var run Run
+		// The file is there, and counted, when the process has ended.
+		err = (&bench{}).runInGroup(t.Context(), t.TempDir(), []string{"sh", "-c", `head -c "$1" /dev/zero >"$2"`, "sh", strconv.Itoa(size), file.Name()}, &run)
+		require.NoError(t, err)
+		return run.PeakMemory
+	}
+	inMemory := peak("/dev/shm")
+	assert.Greater(t, inMemory, int64(size))
+	assert.Less(t, inMemory, int64(size*3/2))
+	assert.Less(t, peak(t.TempDir()), int64(size/2))
+}
+
+func TestOwnGroup(t *testing.T) {
+	file := []byte("9:name=systemd:/s\n4:cpu,memory:/a/b\n0::/c\n")
+	assert.Equal(t, "/a/b", ownPath(file, "memory"))
+	assert.Equal(t, "/c", ownPath(file, ""))
+	assert.Equal(t, "/", ownPath(file, "blkio"))
 }
 
 func TestTooLittleSpace(t *testing.T) {

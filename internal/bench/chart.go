@@ -34,7 +34,7 @@ func chart(g *Group) ([]byte, error) {
 	var longest float64
 	var shown []*Row
 	for _, r := range g.Rows {
-		if r.Name == rowTwice { // another image: not to be compared
+		if r.Name == rowTwice || r.Name == rowBefore { // another image, another program: not what is shown
 			continue
 		}
 		shown = append(shown, r)

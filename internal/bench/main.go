@@ -25,6 +25,8 @@ type options struct {
 	quick    bool
 	dir      string
 	command  string
+	many     int    // number of files of the image that has many
+	baseline string // a commit whose skopeo-cfs is measured, too
 	only     string
 	jsonPath string
 	svgPath  string
@@ -75,7 +77,9 @@ func parseOptions(args []string) (options, error) {
 	flags.IntVar(&o.runs, "runs", 5, "how often each is measured, but for the slowest")
 	flags.StringVar(&o.dir, "dir", os.TempDir(), "`directory` for seven times the size of the image")
 	flags.StringVar(&o.command, "command", "bin/skopeo-cfs", "`path` of the skopeo-cfs to be measured")
-	flags.StringVar(&o.only, "only", "", "measure only this: reading or storage")
+	flags.IntVar(&o.many, "many", 250000, "number of files of an image that has many, of 8 KiB each, to compare with one of as many as -files")
+	flags.StringVar(&o.baseline, "baseline", "", "measure the skopeo-cfs of this `commit`, too, beside the other")
+	flags.StringVar(&o.only, "only", "", "measure only this: reading, storage or files")
 	flags.StringVar(&o.jsonPath, "json", "", "write the results to the file at `path`")
 	flags.StringVar(&o.svgPath, "svg", "", "draw the results into the file at `path`")
 	flags.BoolVar(&o.quick, "quick", false, "a small image and one run, to see that it works: 1,500 files and 100 MB")
@@ -83,7 +87,7 @@ func parseOptions(args []string) (options, error) {
 		return o, err
 	}
 	if o.quick {
-		for name, value := range map[string]string{"files": "1500", "bytes": "100000000", "runs": "1"} {
+		for name, value := range map[string]string{"files": "1500", "bytes": "100000000", "runs": "1", "many": "6000"} {
 			if !isGiven(flags, name) {
 				_ = flags.Set(name, value) // is one that it takes
 			}
@@ -94,8 +98,8 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	case o.runs < 1:
 		return o, errors.New("nothing comes of no runs")
-	case o.only != "" && o.only != "reading" && o.only != "storage":
-		return o, fmt.Errorf("-only %s: must be reading or storage", o.only)
+	case o.only != "" && o.only != "reading" && o.only != "storage" && o.only != "files":
+		return o, fmt.Errorf("-only %s: must be reading, storage or files", o.only)
 	}
 	return o, nil
 }
@@ -115,14 +119,19 @@ func measureAll(ctx context.Context, o options) (_ *Results, err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	results := b.results()
-	if o.only != "storage" {
+	if o.only == "" || o.only == "reading" {
 		if err := b.reading(ctx, results); err != nil {
 			return nil, fmt.Errorf("measuring how layers are read: %w", err)
 		}
 	}
-	if o.only != "reading" {
+	if o.only == "" || o.only == "storage" {
 		if err := b.storage(ctx, results); err != nil {
 			return nil, fmt.Errorf("measuring copies into containers-storage: %w", err)
+		}
+	}
+	if o.only == "" || o.only == "files" {
+		if err := b.manyFiles(ctx, results); err != nil {
+			return nil, fmt.Errorf("measuring copies of images of many files: %w", err)
 		}
 	}
 	return results, nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -19,8 +18,13 @@ import (
 type Run struct {
 	Seconds    float64 `json:"seconds"`
 	CPUSeconds float64 `json:"cpuSeconds"` // of all its processes
-	// PeakMemory is the largest resident set of any of its processes, in bytes.
+	// PeakMemory is the most memory that all its processes have had together, in
+	// bytes, without what the kernel caches of files. Where they could not be put
+	// into a control group, it is the largest resident set of any of them.
 	PeakMemory int64 `json:"peakMemory"`
+	// PeakKernel is the most that the kernel kept for them, in bytes, with names and
+	// inodes that it can forget; 0 where that is not known.
+	PeakKernel int64 `json:"peakKernel,omitempty"`
 	// Temporary is the largest size that its temporary files have had together,
 	// in bytes.
 	Temporary int64 `json:"temporary"`
@@ -52,7 +56,7 @@ func (b *bench) measure(ctx context.Context, lines commands) (_ Run, err error) 
 	sampler := watchSize(tmp)
 	start := time.Now()
 	for _, line := range lines(tmp) {
-		if err = b.runCommand(ctx, tmp, line, &run); err != nil {
+		if err = b.runInGroup(ctx, tmp, line, &run); err != nil {
 			break
 		}
 	}
@@ -67,6 +71,31 @@ func (b *bench) measure(ctx context.Context, lines commands) (_ Run, err error) 
 	after, err := b.disk.settle(ctx)
 	run.DiskAdded = after - before
 	return run, err
+}
+
+const memoryInterval = 5 * time.Millisecond
+
+// runInGroup runs a command line and adds to the run what it has taken.
+func (b *bench) runInGroup(ctx context.Context, tmp string, line []string, run *Run) (err error) {
+	if b.whyNoGroups != nil {
+		return b.runCommand(ctx, tmp, line, run)
+	}
+	group, err := newCgroup()
+	if err != nil {
+		return fmt.Errorf("making a control group: %w", err)
+	}
+	defer func() { err = errors.Join(err, group.remove()) }()
+	var peak memory
+	var sampleErr error
+	samples := sample(memoryInterval, func() {
+		now, err := group.memory()
+		peak, sampleErr = peak.max(now), errors.Join(sampleErr, err)
+	})
+	before := *run
+	err = b.runCommand(ctx, tmp, group.start(line), run)
+	samples.stop()
+	run.PeakMemory, run.PeakKernel = max(before.PeakMemory, peak.used), max(before.PeakKernel, peak.kernel)
+	return errors.Join(err, sampleErr)
 }
 
 // runCommand runs a command line and adds to the run what it has taken. Of a
@@ -85,7 +114,7 @@ func (b *bench) runCommand(ctx context.Context, tmp string, line []string, run *
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", filepath.Base(line[0]), err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("%q: %w: %s", line, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	// The kernel adds a process's own children to it, when it has waited for them.
 	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)

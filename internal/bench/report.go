@@ -15,12 +15,12 @@ import (
 
 // report prints the results and writes the files that were asked for.
 func report(results *Results, o options) error {
-	for _, g := range []*Group{results.Reading, results.Storage} {
+	for _, g := range []*Group{results.Reading, results.Storage, results.Files} {
 		if g != nil {
 			printGroup(os.Stdout, g)
 		}
 	}
-	fmt.Printf("On %d cores; the disk is %s.\n\n", results.Cores, results.Disk)
+	fmt.Printf("On %d cores; the disk is %s; memory is %s.\n\n", results.Cores, results.Disk, results.Memory)
 	if !o.quick { // they are not for small images
 		printGoals(os.Stdout, results)
 	}

@@ -11,8 +11,10 @@ import (
 type Results struct {
 	Cores   int    `json:"cores"`
 	Disk    string `json:"disk"`
+	Memory  string `json:"memory"` // what is called memory
 	Reading *Group `json:"reading,omitempty"`
 	Storage *Group `json:"storage,omitempty"`
+	Files   *Group `json:"files,omitempty"`
 	Goals   []Goal `json:"goals"`
 }
 
@@ -71,6 +73,7 @@ func (g *Group) summarise() {
 		r.CPUSeconds = median(r.Runs, func(r Run) float64 { return r.CPUSeconds })
 		for _, run := range r.Runs {
 			r.PeakMemory = max(r.PeakMemory, run.PeakMemory)
+			r.PeakKernel = max(r.PeakKernel, run.PeakKernel)
 			r.Temporary = max(r.Temporary, run.Temporary)
 			r.DiskAdded = max(r.DiskAdded, run.DiskAdded)
 		}

@@ -12,29 +12,35 @@ import (
 
 // The rows of what bringing an image into containers-storage is compared by.
 const (
-	rowToday = "today"
-	rowPlain = "plain"
-	rowFast  = "fast"
-	rowAgain = "again"
-	rowTwice = "fast-twice"
-	rowClone = "cp"
-	rowHash  = "sha256"
+	rowToday  = "today"
+	rowPlain  = "plain"
+	rowFast   = "fast"
+	rowBefore = "fast-before"
+	rowAgain  = "again"
+	rowTwice  = "fast-twice"
+	rowClone  = "cp"
+	rowHash   = "sha256"
 )
 
 // storage measures what bringing an image into containers-storage takes.
-func (b *bench) storage(ctx context.Context, results *Results) error {
+func (b *bench) storage(ctx context.Context, results *Results) (err error) {
 	image, err := b.generate(ctx, "image", b.spec)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, image.remove()) }()
 	large, err := b.generate(ctx, "image-twice", twice(b.spec))
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, large.remove()) }()
 	g := newGroup("Bringing an image into containers-storage", b.spec, rowFast)
 	g.addRow(rowToday, "the way of today: gzip, OCI layout, skopeo copy")
 	g.addRow(rowPlain, "skopeo-cfs copy --no-zero-copy")
 	g.addRow(rowFast, "skopeo-cfs copy")
+	if b.before != "" {
+		g.addRow(rowBefore, "skopeo-cfs copy, of commit "+b.baseline)
+	}
 	g.addRow(rowAgain, "skopeo-cfs copy, all layers there")
 	g.addRow(rowTwice, "skopeo-cfs copy, of an image of twice the size")
 	g.addRow(rowClone, b.cloneCommand()+" of the layers' files").Limit = true
@@ -48,6 +54,9 @@ func (b *bench) storage(ctx context.Context, results *Results) error {
 	}
 	g.summarise()
 	results.Goals = append(results.Goals, storageGoals(g, b.spec)...)
+	if b.before != "" {
+		results.Goals = append(results.Goals, atMost("skopeo-cfs copy takes, against that of commit "+b.baseline, 1/g.find(rowBefore).Ratio, 1.1, "×"))
+	}
 	return nil
 }
 
@@ -55,6 +64,12 @@ func (b *bench) storage(ctx context.Context, results *Results) error {
 func (b *bench) storageRound(ctx context.Context, g *Group, image, large repository, withSlow bool) error {
 	if err := b.fastWays(ctx, g, image); err != nil {
 		return err
+	}
+	if b.before != "" {
+		err := b.intoNewStore(ctx, g, rowBefore, func(s store) commands { return copyWith(b.before, image, s) })
+		if err != nil {
+			return err
+		}
 	}
 	if err := b.intoNewStore(ctx, g, rowTwice, func(s store) commands { return b.copyCommand(large, s) }); err != nil {
 		return err
@@ -112,8 +127,13 @@ func (b *bench) measureRow(ctx context.Context, g *Group, row string, lines comm
 
 // copyCommand is a copy with skopeo-cfs.
 func (b *bench) copyCommand(image repository, s store, flags ...string) commands {
+	return copyWith(b.command, image, s, flags...)
+}
+
+// copyWith is a copy with the skopeo-cfs of a path.
+func copyWith(command string, image repository, s store, flags ...string) commands {
 	return func(tmp string) [][]string {
-		line := append([]string{b.command, "copy", "--insecure-policy", "--tmpdir", tmp}, flags...)
+		line := append([]string{command, "copy", "--insecure-policy", "--tmpdir", tmp}, flags...)
 		return [][]string{append(line, image.image(), s.image())}
 	}
 }

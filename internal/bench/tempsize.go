@@ -7,38 +7,24 @@ import (
 	"time"
 )
 
-// sampler looks again and again how large the files in a directory are.
-type sampler struct {
-	largest    atomic.Int64
-	end, ended chan struct{}
+// sizeWatch looks again and again how large the files in a directory are.
+type sizeWatch struct {
+	*sampler
+	largest atomic.Int64
 }
 
-const sampleInterval = 50 * time.Millisecond
+const sizeInterval = 50 * time.Millisecond
 
-func watchSize(dir string) *sampler {
-	s := &sampler{end: make(chan struct{}), ended: make(chan struct{})}
-	go func() {
-		defer close(s.ended)
-		ticker := time.NewTicker(sampleInterval)
-		defer ticker.Stop()
-		for {
-			s.largest.Store(max(s.largest.Load(), sizeOf(dir)))
-			select {
-			case <-ticker.C:
-			case <-s.end:
-				s.largest.Store(max(s.largest.Load(), sizeOf(dir)))
-				return
-			}
-		}
-	}()
-	return s
+func watchSize(dir string) *sizeWatch {
+	w := &sizeWatch{}
+	w.sampler = sample(sizeInterval, func() { w.largest.Store(max(w.largest.Load(), sizeOf(dir))) })
+	return w
 }
 
 // stop ends the watch and returns the largest size seen, in bytes.
-func (s *sampler) stop() int64 {
-	close(s.end)
-	<-s.ended
-	return s.largest.Load()
+func (w *sizeWatch) stop() int64 {
+	w.sampler.stop()
+	return w.largest.Load()
 }
 
 // sizeOf returns the size in bytes of all files in a directory. What vanishes

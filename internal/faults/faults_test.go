@@ -1,0 +1,123 @@
+package faults
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containers/storage/pkg/reexec"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	if reexec.Init() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+// runSh runs a shell script with a fault.
+func runSh(t *testing.T, f Fault, script string) (r Result, output string, err error) {
+	t.Helper()
+	needRoot(t)
+	var out bytes.Buffer
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = f.Dir
+	cmd.Stdout, cmd.Stderr = &out, &out
+	r, err = f.Run(cmd)
+	return r, out.String(), err
+}
+
+func TestOperationsAreCountedInTheDirectoryAlone(t *testing.T) {
+	dir := t.TempDir()
+	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.EIO}, "echo x > a; mv a b; cat b; echo y > ../c; rm ../c")
+	require.NoError(t, err, output)
+	assert.Equal(t, "x\n", output)
+	assert.Empty(t, r.Hit)
+	assert.Equal(t, 1, count(r.Calls, "write"), "%q", r.Calls)
+	assert.Equal(t, 0, count(r.Calls, "unlinkat")+count(r.Calls, "unlink"), "%q", r.Calls)
+	assert.Positive(t, count(r.Calls, "read"))
+}
+
+func count(list []string, name string) (n int) {
+	for _, e := range list {
+		if e == name {
+			n++
+		}
+	}
+	return n
+}
+
+func TestTheChosenOperationFails(t *testing.T) {
+	dir := t.TempDir()
+	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.EIO}, "mkdir a; mkdir b; mkdir c")
+	require.NoError(t, err)
+	at := slices.Index(r.Calls, "mkdir") + 1
+	for _, d := range []string{"a", "b", "c"} {
+		require.NoError(t, os.Remove(filepath.Join(dir, d)))
+	}
+	r, output, err = runSh(t, Fault{Dir: dir, Err: unix.EIO, At: at}, "mkdir a; mkdir b; mkdir c")
+	require.NoError(t, err)
+	assert.Contains(t, output, "Input/output error")
+	assert.Equal(t, "mkdir "+dir+"/a", r.Hit)
+	assert.NoDirExists(t, filepath.Join(dir, "a"))
+	assert.DirExists(t, filepath.Join(dir, "b"))
+	require.NoError(t, os.Remove(filepath.Join(dir, "b")))
+
+	_, output, err = runSh(t, Fault{Dir: dir, Err: unix.EIO, At: at, Stays: true}, "mkdir a; mkdir b")
+	assert.Error(t, err)
+	assert.Equal(t, 2, strings.Count(output, "Input/output error"), output)
+	assert.NoDirExists(t, filepath.Join(dir, "b"))
+}
+
+func TestSpaceAndEndOfFile(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600))
+	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.ENOSPC, At: 1}, "cat file; echo x > new")
+	assert.Error(t, err)
+	assert.Contains(t, output, "content")
+	assert.Contains(t, r.Hit, "/new")
+	r, output, err = runSh(t, Fault{Dir: dir, At: 1}, "cat file")
+	require.NoError(t, err)
+	assert.Empty(t, output)
+	assert.Equal(t, "read "+dir+"/file", r.Hit)
+}
+
+func TestFailedCloseCloses(t *testing.T) {
+	dir := t.TempDir()
+	script := "exec 9> file; exec 9>&-; ls -l /proc/self/fd | grep -c ' 9 -> .*null'; rm file"
+	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.EIO}, script)
+	require.NoError(t, err, output)
+	at := slices.Index(r.Calls, "close")
+	require.GreaterOrEqual(t, at, 0, "%q", r.Calls)
+	for at++; at <= len(r.Calls); at++ {
+		r, output, err = runSh(t, Fault{Dir: dir, Err: unix.EIO, At: at}, script)
+		if strings.HasPrefix(output, "1") {
+			return
+		}
+	}
+	t.Error("no descriptor was replaced")
+}
+
+func TestChildrenAndCommandsThatCannotBeRun(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.EIO}, "(sh -c 'cat /dev/null > a' & wait)")
+	require.NoError(t, err, output)
+	assert.NotEmpty(t, r.Calls)
+	_, err = Fault{Dir: dir}.Run(exec.Command("/does/not/exist"))
+	assert.Error(t, err)
+}
