@@ -124,7 +124,7 @@ func (all tree) add(h *tar.Header, content io.Reader, below tree) error {
 		return nil
 	}
 	if old := all[name]; old != nil && old.mode&unix.S_IFMT == unix.S_IFDIR && h.Typeflag != tar.TypeDir {
-		all.removeBelow(name+"/", below)
+		all.removeBelow(name+"/", all) // this layer's, too
 	}
 	if h.Typeflag == tar.TypeLink {
 		linked := all[strings.TrimPrefix(path.Clean("/"+h.Linkname), "/")]
