@@ -8,7 +8,10 @@ PREFIX ?= /usr/local
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
 
-.PHONY: build install test vm-test interop bench api lint fuzz demo clean
+# How long each test of reliability that can be repeated runs.
+RELIABILITYTIME ?= 1m
+
+.PHONY: build install test reliability vm-test interop bench api lint fuzz demo clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
@@ -19,6 +22,12 @@ install: build
 # Says which tests were left out, and why: those that need root, mostly.
 test:
 	@set -o pipefail; $(GO) test -v -race -tags '$(TAGS)' ./... | grep -vE '^(=== |PASS$$| *--- PASS)'
+
+# The tests beside other programs and of copies that are ended, at length. Writes
+# docs/reliability.md.
+reliability:
+	mkdir -p docs
+	$(GO) test -v -timeout 4h -tags '$(TAGS)' ./internal/reliability -args -each $(RELIABILITYTIME) -report '$(CURDIR)/docs/reliability.md'
 
 # The tests that need a kernel with fs-verity, in a virtual machine.
 vm-test:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,6 +13,9 @@ import (
 	"github.com/containers/storage/pkg/reexec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/testuser"
 )
 
 // asCommand in the environment makes the test's binary the command, so that the
@@ -145,27 +147,14 @@ func namesIn(t testing.TB, dir string) []string {
 	return names
 }
 
-// needRoot skips a test where the tests are not run by root.
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	needs.Root(t)
 }
 
-// needTool skips a test where a program is not installed, but for the gate,
-// which installs them all.
 func needTool(t testing.TB, names ...string) {
 	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed", name)
-		}
-		t.Skipf("needs %s", name)
-	}
+	needs.Tool(t, names...)
 }
 
 // tool runs a program, which must succeed, and returns its standard output.
@@ -181,11 +170,5 @@ func tool(t testing.TB, name string, args ...string) string {
 // searchable lets everybody reach a test's temporary directory.
 func searchable(t testing.TB, dir string) {
 	t.Helper()
-	var above []string
-	for ; dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
-		above = append(above, dir)
-	}
-	for _, dir := range slices.Backward(above) {
-		require.NoError(t, os.Chmod(dir, 0o755))
-	}
+	testuser.Searchable(t, dir)
 }

@@ -4,15 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,57 +19,25 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/testuser"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/trees"
 )
 
 // ordinary is a user of the system who is not root, for the time of a test.
-type ordinary struct {
-	name, home string
-	uid, gid   int
-	env        []string
-}
+type ordinary struct{ testuser.User }
 
-// newUser makes a user who may use the IDs that user namespaces need.
 func newUser(t testing.TB) ordinary {
 	t.Helper()
-	needRoot(t)
-	needTool(t, "useradd", "usermod", "userdel", "newuidmap", "newgidmap")
-	u := ordinary{name: fmt.Sprintf("composefs-test-%d", os.Getpid()), home: t.TempDir()}
-	tool(t, "useradd", "--no-create-home", "--home-dir", u.home, "--shell", "/bin/sh", "--user-group", u.name)
-	t.Cleanup(func() { tool(t, "userdel", u.name) })
-	entry, err := user.Lookup(u.name)
-	require.NoError(t, err)
-	u.uid, err = strconv.Atoi(entry.Uid)
-	require.NoError(t, err)
-	u.gid, err = strconv.Atoi(entry.Gid)
-	require.NoError(t, err)
-	if ranges, err := os.ReadFile("/etc/subuid"); err != nil || !strings.Contains(string(ranges), u.name+":") {
-		tool(t, "usermod", "--add-subuids", "2000000-2065535", "--add-subgids", "2000000-2065535", u.name)
-	}
-	searchable(t, u.home)
-	run := filepath.Join(u.home, "run")
-	require.NoError(t, os.Mkdir(run, 0o700))
-	u.owns(t, u.home)
-	u.owns(t, run)
-	u.env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + u.home, "USER=" + u.name, "XDG_RUNTIME_DIR=" + run,
-	}
-	return u
-}
-
-// owns gives a file to the user.
-func (u ordinary) owns(t testing.TB, name string) {
-	t.Helper()
-	require.NoError(t, os.Lchown(name, u.uid, u.gid))
+	return ordinary{testuser.New(t)}
 }
 
 // command returns the command as the user runs it.
 func (u ordinary) command(t testing.TB, args ...string) *command {
 	t.Helper()
 	c := newCommand(t, args...)
-	c.asUser(t, u.uid, u.gid)
-	c.setEnv(t, u.env)
-	c.Dir = u.home
+	c.asUser(t, u.UID, u.GID)
+	c.setEnv(t, u.Env)
+	c.Dir = u.Home
 	return c
 }
 
@@ -82,9 +45,7 @@ func (u ordinary) command(t testing.TB, args ...string) *command {
 func (u ordinary) podman(t testing.TB, args ...string) string {
 	t.Helper()
 	needTool(t, "podman")
-	cmd := exec.Command("podman", append([]string{"--cgroup-manager", "cgroupfs", "--storage-driver", "overlay"}, args...)...)
-	cmd.Env, cmd.Dir = u.env, u.home
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.gid)}}
+	cmd := u.Podman(args...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -92,27 +53,13 @@ func (u ordinary) podman(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// stopPodman ends the process that podman leaves to hold the user's namespace.
-func (u ordinary) stopPodman(t testing.TB) {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(u.home, "run/libpod/tmp/pause.pid"))
-	if os.IsNotExist(err) {
-		return
-	}
-	require.NoError(t, err)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	require.NoError(t, err)
-	assert.NoError(t, unix.Kill(pid, unix.SIGKILL))
-	assert.Eventually(t, func() bool { return unix.Kill(pid, 0) != nil }, time.Minute, 10*time.Millisecond)
-}
-
 // A user copies from the repository in their home to their containers-storage,
 // both of which have no need to be named.
 func TestRootlessCopyToStorage(t *testing.T) {
 	u := newUser(t)
-	require.NoError(t, os.MkdirAll(filepath.Join(u.home, ".var/lib"), 0o755))
-	require.NoError(t, fixtures.UnpackTo(filepath.Join(u.home, ".var/lib"), "sha512"))
-	require.NoError(t, os.Rename(filepath.Join(u.home, ".var/lib/sha512"), filepath.Join(u.home, ".var/lib/composefs")))
+	require.NoError(t, os.MkdirAll(filepath.Join(u.Home, ".var/lib"), 0o755))
+	require.NoError(t, fixtures.UnpackTo(filepath.Join(u.Home, ".var/lib"), "sha512"))
+	require.NoError(t, os.Rename(filepath.Join(u.Home, ".var/lib/sha512"), filepath.Join(u.Home, ".var/lib/composefs")))
 
 	u.command(t, "copy", "composefs:hello", "containers-storage:localhost/hello:latest").run(t).requireSuccess(t)
 	want := fixtures.Expected(t)["hello"]
@@ -127,7 +74,7 @@ func TestRootlessCopyToStorage(t *testing.T) {
 	got.requireSuccess(t)
 	assert.Contains(t, got.stdout, "localhost/hello:latest")
 
-	t.Cleanup(func() { u.stopPodman(t) })
+	t.Cleanup(func() { u.StopPodman(t) })
 	var images []struct{ ID string }
 	require.NoError(t, json.Unmarshal([]byte(u.podman(t, "images", "--no-trunc", "--format", "json")), &images))
 	require.Len(t, images, 1)
@@ -139,20 +86,20 @@ func TestRootlessCopyToStorage(t *testing.T) {
 func TestRootlessCopyIsTheSameBothWays(t *testing.T) {
 	start := time.Now()
 	u := newUser(t)
-	repo := filepath.Join(u.home, "repository")
+	repo := filepath.Join(u.Home, "repository")
 	maker, err := repomaker.Create(repo, fsverity.SHA512, repomaker.Options{})
 	require.NoError(t, err)
 	added, err := maker.AddImage("localhost/kinds:latest", repomaker.Image{Layers: []repomaker.Layer{{Tar: kindsOfFiles(t)}}})
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(repo, 0o755))
-	require.NoError(t, fixtures.UnpackTo(u.home, "sha512"))
+	require.NoError(t, fixtures.UnpackTo(u.Home, "sha512"))
 	for _, image := range []string{
 		"[" + repo + "]kinds", "[sha512]hello", "[sha512]sizes", "[sha512]rootdir", "[sha512]repeated", "[sha512]many",
 	} {
 		t.Run(image, func(t *testing.T) {
 			layers := func(name string, flags ...string) map[string]map[string]trees.Entry {
-				root := filepath.Join(u.home, name)
-				to := "containers-storage:[overlay@" + root + "+" + filepath.Join(u.home, "run", name) + "]localhost/x:latest"
+				root := filepath.Join(u.Home, name)
+				to := "containers-storage:[overlay@" + root + "+" + filepath.Join(u.Home, "run", name) + "]localhost/x:latest"
 				u.command(t, append([]string{"copy", "--insecure-policy", "composefs:" + image, to}, flags...)...).run(t).requireSuccess(t)
 				found := map[string]map[string]trees.Entry{}
 				dirs, err := filepath.Glob(filepath.Join(root, "overlay/*/diff"))
@@ -167,7 +114,7 @@ func TestRootlessCopyIsTheSameBothWays(t *testing.T) {
 			assert.Equal(t, plain, fast)
 		})
 	}
-	got := u.command(t, "inspect", "--raw", "containers-storage:[overlay@"+u.home+"/fast+"+u.home+"/run/fast]localhost/x:latest").run(t)
+	got := u.command(t, "inspect", "--raw", "containers-storage:[overlay@"+u.Home+"/fast+"+u.Home+"/run/fast]localhost/x:latest").run(t)
 	got.requireSuccess(t)
 	assert.NotEqual(t, added.Manifest.Digest, digest.FromString(got.stdout)) // the last was another image
 	assert.Equal(t, fixtures.Expected(t)["many"].Manifest, digest.FromString(got.stdout))
@@ -211,7 +158,7 @@ func TestRootlessCopyIsInterrupted(t *testing.T) {
 	repo, layer := newLarge(t)
 	searchable(t, repo)
 	const to = "containers-storage:localhost/x:latest"
-	storage := filepath.Join(u.home, ".local/share/containers/storage")
+	storage := filepath.Join(u.Home, ".local/share/containers/storage")
 	for name, send := range map[string]func(c *command) error{
 		"by a signal": func(c *command) error { return c.Process.Signal(unix.SIGTERM) },
 		// As a terminal does it: to the process in the namespace as well.

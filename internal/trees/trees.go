@@ -1,5 +1,6 @@
 // Package trees lists directories for tests, with all that tells two entries
 // apart but for what a copy can't have: inode numbers and the times of changes.
+// It also computes the tree that the layers of an image make up.
 package trees
 
 import (
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,35 +148,45 @@ func entry(path string, stat *unix.Stat_t) (e Entry, err error) {
 	case unix.S_IFCHR, unix.S_IFBLK:
 		e.Device = fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 	}
-	e.Xattrs, err = xattrs(path)
+	all, err := xattrsOf(path)
+	e.Xattrs = joined(all)
 	return e, err
 }
 
-func xattrs(path string) (string, error) {
+// xattrsOf returns the extended attributes of what is at a path.
+func xattrsOf(path string) (map[string]string, error) {
 	buffer := make([]byte, 64<<10)
 	n, err := unix.Llistxattr(path, buffer)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var list []string
+	found := map[string]string{}
+	value := make([]byte, 64<<10)
 	for _, name := range strings.Split(strings.TrimSuffix(string(buffer[:n]), "\x00"), "\x00") {
 		if name == "" {
 			continue
 		}
-		value := make([]byte, 64<<10)
 		n, err := unix.Lgetxattr(path, name, value)
 		if errors.Is(err, unix.EINVAL) { // capabilities that are none, which can be set
-			list = append(list, name+" is invalid")
+			found[name] = "(invalid)"
 			continue
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		list = append(list, fmt.Sprintf("%s=%q", name, value[:n]))
+		found[name] = string(value[:n])
 	}
-	slices.Sort(list)
-	return strings.Join(list, " "), nil
+	return found, nil
+}
+
+// joined returns extended attributes as text, sorted by name.
+func joined(xattrs map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
+		list = append(list, fmt.Sprintf("%s=%q", name, xattrs[name]))
+	}
+	return strings.Join(list, " ")
 }
