@@ -13,6 +13,7 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/keepannotations"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy"
 )
 
@@ -30,7 +31,26 @@ func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyCon
 			return nil, err
 		}
 	}
-	return copy.Image(ctx, policy, dest, o.mend.reference(src, keepDigest, options.ReportWriter), options)
+	mended := o.mend.reference(src, keepDigest, options.ReportWriter)
+	return keepannotations.Image(ctx, policy, dest, mended, options, annotationsOf(ctx, src, options.SourceCtx))
+}
+
+// annotationsOf returns the annotations that a copy of a composefs image has to
+// keep. Where the image can't be opened, the copy says why.
+func annotationsOf(ctx context.Context, src types.ImageReference, sys *types.SystemContext) []map[string]string {
+	if src.Transport().Name() != "composefs" {
+		return nil
+	}
+	opened, err := src.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil
+	}
+	defer opened.Close()
+	annotations, err := keepannotations.Of(ctx, opened)
+	if err != nil {
+		return nil
+	}
+	return annotations
 }
 
 // errNotAsked is why contents are copied if they need not be.
