@@ -15,6 +15,7 @@ import (
 	drivers "github.com/containers/storage/drivers"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/keepannotations"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
@@ -23,10 +24,14 @@ import (
 // for the package, and always with its own manifest; every other image, and to
 // every other destination, is copied by copy.Image itself.
 //
-// All options of copy.Options are honored. The exceptions, which are refused for
-// an image that comes into containers-storage this way, are those that a
-// containers-storage destination has no use for: signing, encryption and
-// compression. The error then wraps ErrOption.
+// Into other destinations, an image of a composefs repository keeps the annotations
+// of its layers, which copy.Image loses where it compresses them.
+//
+// All options of copy.Options are honored, or refused by name with an error that
+// wraps ErrOption. Into containers-storage, those that have no use there are refused:
+// signing, encryption and compression. Elsewhere, what can't be done together with
+// annotations is refused: signing a copy that is not in a registry, and timestamps in
+// archives.
 //
 // Copy returns the bytes of the manifest that is stored. It ends soon after ctx
 // does.
@@ -44,8 +49,7 @@ func Image(ctx context.Context, policyContext *signature.PolicyContext, destRef,
 	if options == nil {
 		options = &Options{}
 	}
-	store := storeOf(destRef)
-	if store == nil || srcRef.Transport().Name() != composefsTransport {
+	if srcRef.Transport().Name() != composefsTransport {
 		manifest, err = copy.Image(ctx, policyContext, destRef, srcRef, copyOptions)
 		return manifest, Stats{}, err
 	}
@@ -54,13 +58,28 @@ func Image(ctx context.Context, policyContext *signature.PolicyContext, destRef,
 		return nil, Stats{}, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	store := storeOf(destRef)
 	composefs, ok := src.(*source.Source)
-	if !ok || !isImage(composefs.Image()) {
-		manifest, err = copy.Image(ctx, policyContext, destRef, openReference{srcRef, src}, copyOptions)
+	if store == nil || !ok || !isImage(composefs.Image()) {
+		manifest, err = copyRegularly(ctx, policyContext, destRef, openReference{srcRef, src}, copyOptions)
 		return manifest, Stats{}, err
 	}
 	c := &copier{policyContext, store, destRef, composefs, copyOptions, options}
 	return c.copy(ctx)
+}
+
+// copyRegularly copies an image of a composefs repository as copy.Image does it,
+// and keeps the annotations of layers that are compressed on the way.
+func copyRegularly(ctx context.Context, policyContext *signature.PolicyContext, dest types.ImageReference, src openReference, options *copy.Options) ([]byte, error) {
+	annotations, err := keepannotations.Of(ctx, src.source)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := keepannotations.Image(ctx, policyContext, dest, src, options, annotations)
+	if errors.Is(err, keepannotations.ErrUnsupported) {
+		err = fmt.Errorf("%w: %w", ErrOption, err)
+	}
+	return manifest, err
 }
 
 // composefsTransport is the name of the transport whose sources are

@@ -7,9 +7,8 @@ import (
 	"github.com/containers/image/v5/copy"
 )
 
-// ErrOption: an option of copy.Options that can't be honored for an image that
-// comes into containers-storage with its own manifest and uncompressed layers.
-var ErrOption = errors.New("not supported from a composefs repository into containers-storage")
+// ErrOption: an option of copy.Options can't be honored for this copy.
+var ErrOption = errors.New("not supported for this copy from a composefs repository")
 
 // checkOptions refuses options by name.
 func checkOptions(o *copy.Options) error {

@@ -25,13 +25,14 @@ var order = []string{
 	"source",
 	"transport",
 	"zerocopy/unpack",
+	"internal/keepannotations",
 	"zerocopy",
 	"rearchive",
 	"cmd/skopeo-cfs",
 }
 
 // knowing are the packages that may import containers/image and containers/storage.
-var knowing = []string{"internal/sources", "source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
+var knowing = []string{"internal/sources", "internal/keepannotations", "source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
 
 // foundation are the internal packages that the packages above may use. They
 // import none of those.
