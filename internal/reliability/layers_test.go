@@ -20,14 +20,14 @@ var layerFaults = []fault{
 	{section: layersSection, name: "vfs", what: "The store has the driver vfs", holds: layersHolds, run: func(t *testing.T, s *suite, y *tally) {
 		st := s.newStore(t)
 		st.driver = "vfs"
-		st.deliver(y, s.images.large)
+		st.deliver(y, s.images.large, st.check)
 	}},
 	{section: layersSection, name: "no zero copy", what: "`--no-zero-copy`", holds: layersHolds, run: func(t *testing.T, s *suite, y *tally) {
 		st := s.newStore(t)
 		st.copyFlags = []string{"--no-zero-copy"}
-		st.deliver(y, s.images.large)
+		st.deliver(y, s.images.large, st.check)
 		for _, i := range s.images.fixtures {
-			st.deliver(y, i)
+			st.deliver(y, i, st.check)
 		}
 	}},
 	{section: layersSection, name: "replaced entry", what: "An entry of one layer takes the place of another one", holds: layersHolds, run: func(t *testing.T, s *suite, y *tally) {
@@ -43,12 +43,14 @@ func generateCopied(t testing.TB) [][]byte {
 	return generate(t, genimage.Spec{Files: 1000, Bytes: 16 << 20, Layers: 3, Seed: 2})
 }
 
-// deliver copies an image without space for temporary files.
-func (st *store) deliver(y *tally, i image) {
+// deliver copies an image without space for temporary files. The check of the
+// store is st.check, or less where the library's check finds fault with what the
+// library itself has extracted.
+func (st *store) deliver(y *tally, i image, check func() error) {
 	st.withoutSpace = true
 	y.count("copies", 1)
 	if y.expect(st.copy(i).wait().mustSucceed(), "copying %s", i.name) {
-		y.expect(st.check(), "after copying %s", i.name)
+		y.expect(check(), "after copying %s", i.name)
 		y.expect(st.holds(i), "after copying %s", i.name)
 	}
 }
@@ -69,13 +71,12 @@ func additionalStore(t *testing.T, s *suite, y *tally) {
 	unmountBelow(t, other.dir)
 	st := s.newStore(t)
 	st.additional = other.root
-	st.deliver(y, whole)
+	st.deliver(y, whole, st.complete) // the check knows no parents in other stores
 	found, err := st.records("layers")
 	y.expect(err, "listing layers")
 	if len(found) != len(layers)-1 {
 		y.expect(fmt.Errorf("the store has %d layers, not %d", len(found), len(layers)-1), "copying above an additional store")
 	}
-	_ = st.run
 }
 
 // unusual copies an image of which one layer is unusual.
@@ -87,6 +88,7 @@ func unusual(t *testing.T, s *suite, y *tally, layer []byte) {
 	}
 	m := newMaker(t, filepath.Join(dir, "repository"))
 	st := s.newStore(t)
-	st.deliver(y, m.add("on-top", layers[0], layers[1], layer))
-	st.deliver(y, m.add("between", layers[0], layer, layers[1]))
+	// The check can't rebuild the tars of such layers.
+	st.deliver(y, m.add("on-top", layers[0], layers[1], layer), st.complete)
+	st.deliver(y, m.add("between", layers[0], layer, layers[1]), st.complete)
 }
