@@ -58,8 +58,12 @@ const settling = 2 * time.Second
 // trusted tells whether nobody can write to the file but its owner, who is root
 // or who runs this process.
 func (v *version) trusted() bool {
-	return (v.stat.Uid == 0 || v.stat.Uid == uint32(os.Geteuid())) && v.stat.Mode&0o022 == 0
+	owner := v.stat.Uid == 0 || v.stat.Uid == uint32(os.Geteuid()) && v.stat.Uid != nobody
+	return owner && v.stat.Mode&0o022 == 0
 }
+
+// nobody is also the owner of files whose owner a user namespace does not have.
+const nobody = 65534
 
 // same tells whether the file has not been changed since it was v.
 func (v *version) same(later version) bool {
