@@ -67,6 +67,9 @@ type record struct {
 const accessList = "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" +
 	"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff"
 
+// deep is a directory of 2000 bytes.
+var deep = strings.Repeat(strings.Repeat("d", 199)+"/", 10)
+
 var (
 	modes   = []int64{0o644, 0o755, 0, 0o7777, 0o4755, 0o2711, 0o1777, 0o600, 0o100644, 0o40755, 0o177777, 1 << 23, 1<<31 | 0o644, 1<<40 | 0o4644}
 	ids     = []int64{0, 1, 7, 1000, 65534, 65535, 65536, 100_000, 1<<31 - 1, 1 << 31, 1<<32 - 2, 1<<32 - 1, 1 << 32, 1<<32 + 5, -1, -2}
@@ -78,8 +81,7 @@ var (
 		"", ".", "/", "./", "..", "../", "../x", "/..", "/../x", "a/../../x", "a//b", "./x", "/x", "//x", "x/", "x//", "x/.", "x/..", "x/./y", "a/../b", "./.", "./..",
 		"/.", "/./", "\xff\xfe", "\xffd/\xfe", "ü", "日本/語", "new\nline", " ", "a ", "C:\\x", "*", "...", "..x", "x..", ".wh", ".w", "a\\b", "%s", "\x01", "~", "-", "a/b/c/d/e/f",
 		strings.Repeat("l", 99), strings.Repeat("l", 100), strings.Repeat("l", 101), strings.Repeat("l", 255), strings.Repeat("l", 256),
-		strings.Repeat("d/", 80) + "f", strings.Repeat("dir/", 300) + "f", strings.Repeat("d/", 1020) + "f", strings.Repeat("d/", 1023) + "ff", strings.Repeat("d/", 1024) + "f",
-		strings.Repeat("d/", 2100) + "f",
+		strings.Repeat("d/", 80) + "f", deep + strings.Repeat("f", 48), deep + strings.Repeat("f", 49), deep + deep + deep,
 	}
 	whiteouts = []string{
 		"", ".wh..opq", ".wh.plnk", ".wh.aufs", ".wh.plnk/x", ".wh..opq/x", ".", "..", "...", "/", "/x", ".wh.", ".wh.x", " ", "x/", "x/y",
