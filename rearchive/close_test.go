@@ -49,10 +49,6 @@ func TestClosingTwiceIsHarmless(t *testing.T) {
 			src := opened(t)
 			return src, src
 		},
-		"source of the original": func(t *testing.T) (io.Closer, io.Closer) {
-			src := opened(t)
-			return src.Original(), src
-		},
 		"image": func(t *testing.T) (io.Closer, io.Closer) {
 			image, err := parse(t, name).NewImage(t.Context(), nil)
 			require.NoError(t, err)
