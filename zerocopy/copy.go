@@ -15,6 +15,7 @@ import (
 	drivers "github.com/containers/storage/drivers"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/await"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/keepannotations"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
@@ -127,7 +128,7 @@ func (c *copier) copy(ctx context.Context) (_ []byte, _ Stats, err error) {
 		return nil, Stats{}, err
 	}
 	var driver drivers.Driver
-	err = await(ctx, func() (err error) {
+	err = await.Do(ctx, func() (err error) {
 		driver, err = c.store.GraphDriver()
 		return err
 	})
@@ -180,11 +181,18 @@ func (c *copier) newStager(ctx context.Context, driver drivers.Driver, work *wor
 	if c.options.Extract {
 		return nil, nil
 	}
-	s, err := newStager(c.store, driver, work)
-	if errors.Is(err, errNotStageable) {
+	var s *stager
+	err := await.Do(ctx, func() (err error) {
+		s, err = newStager(c.store, driver, work)
+		return err
+	})
+	switch {
+	case errors.Is(err, errNotStageable):
 		return nil, ctx.Err()
+	case err != nil:
+		return nil, err
 	}
-	return s, err
+	return s, nil
 }
 
 // commit brings the layers into the store and has copy.Image make the image of
@@ -195,7 +203,7 @@ func (c *copier) commit(ctx context.Context, layers *layers, work *workDir, repo
 			return nil, err
 		}
 		var manifest []byte
-		err := await(ctx, func() (err error) {
+		err := await.Do(ctx, func() (err error) {
 			options := c.finalOptions(work)
 			defer report.rest(options)()
 			manifest, err = copy.Image(ctx, c.policy, destinationOf(c.dest, layers.image), sourceOf(c.src), options)

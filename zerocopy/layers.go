@@ -15,6 +15,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/await"
 	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
@@ -99,7 +100,7 @@ func (l *layers) bring(ctx context.Context) error {
 
 func (l *layers) bringOnce(ctx context.Context) error {
 	found := make([]bool, len(l.ids))
-	err := await(ctx, func() (err error) {
+	err := await.Do(ctx, func() (err error) {
 		found, err = l.find()
 		return err
 	})
@@ -136,7 +137,7 @@ func (l *layers) find() ([]bool, error) {
 // missing tells whether the store lacks one of the layers.
 func (l *layers) missing(ctx context.Context) bool {
 	var found []bool
-	err := await(ctx, func() (err error) {
+	err := await.Do(ctx, func() (err error) {
 		found, err = l.find()
 		return err
 	})
@@ -261,7 +262,7 @@ func (l *layers) add(ctx context.Context, i int, parent *storage.Layer) (*storag
 // added, it reports it as found.
 func (l *layers) get(ctx context.Context, i int) (*storage.Layer, error) {
 	var layer *storage.Layer
-	err := await(ctx, func() (err error) {
+	err := await.Do(ctx, func() (err error) {
 		layer, err = l.store.Layer(l.ids[i])
 		return err
 	})
@@ -296,7 +297,7 @@ func (l *layers) addStaged(ctx context.Context, i int, t *tree, parent *storage.
 	}
 	var layer *storage.Layer
 	err := l.stager.work.locked(ctx, func() error {
-		return await(ctx, func() (err error) {
+		return await.Do(ctx, func() (err error) {
 			layer, err = l.stager.add(t, l.ids[i], parent)
 			return err
 		})
@@ -310,7 +311,7 @@ func (l *layers) addStaged(ctx context.Context, i int, t *tree, parent *storage.
 	l.trees[i] = nil
 	if err := l.stager.checkCount(layer, t.result.Entries); err != nil {
 		l.reasons[i] = err
-		if err := await(ctx, func() error { return takeBack(l.store, layer) }); err != nil {
+		if err := await.Do(ctx, func() error { return takeBack(l.store, layer) }); err != nil {
 			return nil, err
 		}
 		return l.extract(ctx, i, parent)
@@ -350,7 +351,7 @@ func (l *layers) extractOnce(ctx context.Context, i int, parent *storage.Layer) 
 	l.tell(i, Restarted, 0)
 	image := l.image
 	var layer *storage.Layer
-	err := await(ctx, func() (err error) {
+	err := await.Do(ctx, func() (err error) {
 		layer, err = extract(ctx, l.store, image, i, l.ids[i], layerID(parent), func(bytes int64) { l.tell(i, Reading, bytes) })
 		if err == nil && layer != nil {
 			if err = checkExtracted(layer, image.Layers[i].DiffID); err != nil {

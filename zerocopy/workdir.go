@@ -111,7 +111,7 @@ func globQuote(path string) string {
 }
 
 // remove removes the directory and all that is in it, and releases its lock. An
-// addition of a layer that still waits for the store's lock (see await) fails
+// addition of a layer that still waits for the store's lock (see package await) fails
 // then: it finds nothing under the old name, and never a half of it.
 func (w *workDir) remove() error {
 	gone := w.path

@@ -84,11 +84,11 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if !ok {
 		return fmt.Errorf("--format %q: must be oci, v2s1 or v2s2", o.format)
 	}
-	src, err := parseImageName(from)
+	src, err := parseImageName(ctx, from)
 	if err != nil {
 		return err
 	}
-	dest, err := parseImageName(to)
+	dest, err := parseImageName(ctx, to)
 	if err != nil {
 		return err
 	}

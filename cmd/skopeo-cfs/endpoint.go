@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/spf13/pflag"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/await"
 	_ "github.com/skopeo-cfs/skopeo-cfs/transport" // composefs:
 )
 
@@ -43,9 +45,14 @@ func (e *endpoint) apply(sys *types.SystemContext) error {
 	return nil
 }
 
-// parseImageName returns the reference that a name with a transport is.
-func parseImageName(name string) (types.ImageReference, error) {
-	ref, err := alltransports.ParseImageName(name)
+// parseImageName returns the reference that a name with a transport is. For a name
+// in containers-storage it opens the store, which may wait for other programs.
+func parseImageName(ctx context.Context, name string) (types.ImageReference, error) {
+	var ref types.ImageReference
+	err := await.Do(ctx, func() (err error) {
+		ref, err = alltransports.ParseImageName(name)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("image name %q: %w", name, err)
 	}

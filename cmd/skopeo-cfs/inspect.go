@@ -59,7 +59,7 @@ func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer)
 	if err := enterUserNamespace(name); err != nil {
 		return err
 	}
-	ref, err := parseImageName(name)
+	ref, err := parseImageName(ctx, name)
 	if err != nil {
 		return err
 	}

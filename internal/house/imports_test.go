@@ -37,6 +37,7 @@ var knowing = []string{"internal/sources", "internal/keepannotations", "source",
 // foundation are the internal packages that the packages above may use. They
 // import none of those.
 var foundation = []string{
+	"internal/await",
 	"internal/beneath",
 	"internal/blobannotations",
 	"internal/crc64iso",
