@@ -34,7 +34,7 @@ var endedFaults = []fault{
 	{
 		section: endedSection, name: "interrupted",
 		what:  "SIGINT or SIGTERM to a copy, at moments spread over its time",
-		holds: "It ends soon, and either the image is there or nothing is left; the next copy succeeds",
+		holds: "It ends soon, and either the image is there, or nothing is left but complete layers; the next copy succeeds",
 		run:   func(t *testing.T, s *suite, y *tally) { interrupted(t, s, y, nil) },
 	},
 	{

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -71,10 +70,6 @@ func (st *store) check() error {
 	return st.complete()
 }
 
-// isProbe matches the directories that the library makes among the layers to try
-// the kernel out, and removes again, unless it is killed.
-var isProbe = regexp.MustCompile(`^compat[0-9]+$`)
-
 func checkStore(args []string) error {
 	store, err := open(args)
 	if err != nil {
@@ -86,7 +81,7 @@ func checkStore(args []string) error {
 	}
 	var all []error
 	for id := range report.Layers {
-		if isProbe.MatchString(id) {
+		if libraryFile.MatchString("overlay/" + id) {
 			delete(report.Layers, id)
 		}
 	}

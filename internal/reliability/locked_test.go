@@ -15,7 +15,7 @@ import (
 var lockFaults = []fault{{
 	section: endedSection, name: "waiting for a lock",
 	what:  "Another program holds a lock of the store, and the copy that waits for it is sent SIGINT",
-	holds: "It ends soon; nothing is left, and a copy succeeds when the lock is free",
+	holds: "It ends soon; nothing is left but complete layers, and a copy succeeds when the lock is free",
 	run: func(t *testing.T, s *suite, y *tally) {
 		for _, lock := range []string{"overlay-layers/layers.lock", "storage.lock", "overlay-images/images.lock", "overlay-containers/containers.lock"} {
 			waitForLock(t, s, y, lock, true)
