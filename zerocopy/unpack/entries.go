@@ -64,10 +64,12 @@ func (s *scanner) parents(dir string) error {
 // strict are options by which no owner is optional.
 var strict = &Options{}
 
+var errPlace = fmt.Errorf("%w: it takes the place of another entry", ErrUnusual)
+
 // claim notes what is made at a path, where nothing may be yet.
 func (s *scanner) claim(name string, k kind) error {
 	if s.kinds.at(name) != nothing {
-		return fmt.Errorf("%w: it takes the place of another entry", ErrUnusual)
+		return errPlace
 	}
 	s.kinds.set(name, k)
 	if k != unmade {
@@ -87,6 +89,9 @@ const (
 func (s *scanner) whiteout(h *tar.Header, name string) error {
 	if h.Size > 0 {
 		return fmt.Errorf("%w: a whiteout with content", ErrUnusual)
+	}
+	if s.kinds.at(name) != nothing { // a directory, of something in it
+		return errPlace
 	}
 	dir, base := path.Split(name)
 	if base == opaqueWhiteout {

@@ -67,9 +67,9 @@ type Options struct {
 	// file without a name; "" for that of os.TempDir.
 	TempDir string
 
-	// UIDMaps and GIDMaps map the IDs in the tar to those of the files. An owner
-	// that they don't have is an error. Where both are empty, IDs stay what they
-	// are; so do those of which one is nil.
+	// UIDMaps and GIDMaps map the IDs in the tar to those of the files. An ID that
+	// its maps don't have is an error. Without any maps, IDs stay what they are, and
+	// so do users where UIDMaps is nil, and groups where GIDMaps is.
 	UIDMaps, GIDMaps []IDMap
 	// IgnoreChownErrors leaves files their owner where it can't be changed.
 	IgnoreChownErrors bool

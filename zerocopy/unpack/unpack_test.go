@@ -264,6 +264,8 @@ var unusual = map[string][]entry{
 	"file over a directory":     {dir("a"), file("/a", "x")},
 	"whiteout of what is there": {file("a", "x"), file(".wh.a", "")},
 	"file over a whiteout":      {file(".wh.a", ""), file("a", "x")},
+	"whiteout over a directory": {file(".wh.a/x", "x"), file(".wh.a", "")},
+	"opaque over a directory":   {file(".wh..wh..opq/x", "x"), file(".wh..wh..opq", "")},
 	"whiteout with content":     {file(".wh.a", "x")},
 	"whiteout of nothing":       {file(".wh.", "")},
 	"whiteout of the directory": {file("a/.wh..", "")},
