@@ -169,7 +169,7 @@ func TestRootlessCopyIsInterrupted(t *testing.T) {
 			c.Args = append(c.Args, "--tmpdir", c.tmp)
 			c.SysProcAttr.Setpgid = true
 			c.start(t)
-			c.waitUntil(t, "half way", func() bool { return store{root: storage}.hasFile("staging/*/dir/large", pieceSize) })
+			c.waitUntil(t, "half way", func() bool { return store{root: storage}.hasFile(staged, pieceSize) })
 			require.NoError(t, send(c))
 			c.wait(t).assertFailure(t, "interrupted by ")
 			store{root: storage}.assertNoImage(t)
