@@ -2,8 +2,8 @@ package faults
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,6 +24,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/genimage"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/reflinks"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/trees"
@@ -66,7 +67,6 @@ func buildCommand(t testing.TB) string {
 // store has another image already.
 func newCopies(t *testing.T, command, image, driver string, flags ...string) *copies {
 	t.Helper()
-	needRoot(t)
 	dir, err := filepath.EvalSymlinks(reflinks.XFS(t))
 	require.NoError(t, err)
 	c := &copies{command: command, dir: dir, image: image, driver: driver, flags: flags, tmp: filepath.Join(dir, "tmp")}
@@ -447,16 +447,19 @@ func stays(err unix.Errno) kindOfFault {
 
 var endsEarly = kindOfFault{"file ends early", Fault{}}
 
-// longForm names a directory for the results: each operation fails then. Without
-// it a few of them will do, of each kind of call one.
-const longForm = "RELIABILITY_DIR"
+var (
+	allOperations = flag.Bool("all", false, "each operation fails; else of each kind of call one")
+	reportPath    = flag.String("report", "", "`file` that the results are added to, as a section in Markdown")
+)
 
 // Each operation of a small copy fails: in the repository, in the store, among
 // the temporary files. The right image arrives, or there is an error; the store
 // is whole, nothing but whole layers is left, and the next copy succeeds.
 func TestCopiesWithFaults(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
+	needs.Tool(t, "mkfs.xfs", "mount")
 	command := buildCommand(t)
+	var rows []row
 	for _, way := range []struct {
 		name, image, driver string
 		flags               []string
@@ -467,26 +470,29 @@ func TestCopiesWithFaults(t *testing.T) {
 		{"hello, into vfs", "hello", "vfs", nil, 1},
 		{"a generated image", "generated", "overlay", nil, 1},
 	} {
+		if !*allOperations && way.kinds == 1 {
+			continue
+		}
 		t.Run(way.name, func(t *testing.T) {
-			if os.Getenv(longForm) == "" && way.kinds == 1 {
-				t.Skip("only where " + longForm + " is set")
-			}
 			c := newCopies(t, command, way.image, way.driver, way.flags...)
 			for _, place := range places {
 				for _, kind := range place.kinds[:min(way.kinds, len(place.kinds))] {
 					t.Run(place.name+", "+kind.name, func(t *testing.T) {
 						seen := c.sweep(t, place.dir, kind.Fault)
-						report(t, fmt.Sprintf("%s: %s: %s", way.name, place.name, kind.name), seen)
+						r := row{way.name, place.name, kind.name, seen.cases, seen.text(t.Failed())}
+						t.Log(r)
+						rows = append(rows, r)
 					})
 				}
 			}
 		})
 	}
+	addToReport(t, rows)
 }
 
 // sweep has each operation fail, or some of them.
 func (c *copies) sweep(t *testing.T, dir func(*copies) string, f Fault) (seen outcomes) {
-	if os.Getenv(longForm) != "" {
+	if *allOperations {
 		for f.At = 1; c.try(t, dir, f, &seen); f.At++ {
 		}
 		return seen
@@ -520,29 +526,60 @@ func sample(calls []string, all bool) (sampled []int) {
 	return sampled
 }
 
-// report logs the outcomes, and writes them where they are to be written.
-func report(t *testing.T, fault string, seen outcomes) {
-	t.Helper()
-	outcome := fmt.Sprintf("%d right images, %d errors", seen.right, seen.failed)
+// text says what came of the cases.
+func (seen outcomes) text(failed bool) string {
+	if seen.cases == 0 {
+		return "nothing is done there"
+	}
+	text := "holds"
+	if failed {
+		text = "**does not hold**"
+	}
+	text += fmt.Sprintf("; %d right images, %d errors", seen.right, seen.failed)
 	if seen.panics > 0 {
-		outcome += fmt.Sprintf(" (%d of them containers/storage's panic over a lock that it can't open)", seen.panics)
+		text += fmt.Sprintf(", %d of them a panic in containers/storage over a lock that it can't open", seen.panics)
 	}
 	if seen.strays > 0 {
-		outcome += fmt.Sprintf("; %d could not clean up, and said so", seen.strays)
+		text += fmt.Sprintf("; %d could not clean up", seen.strays)
 	}
-	if t.Failed() {
-		outcome = "FAILED: " + outcome
-	}
-	t.Logf("%s: %d cases: %s", fault, seen.cases, outcome)
-	dir := os.Getenv(longForm)
-	if dir == "" {
+	return text
+}
+
+// row is what came of all cases of a fault.
+type row struct {
+	copy, place, fault string
+	cases              int
+	outcome            string
+}
+
+func (r row) String() string {
+	return fmt.Sprintf("| %s | %s | %s | %d | %s |", r.copy, r.place, r.fault, r.cases, r.outcome)
+}
+
+// addToReport adds the results to the file that is to have them.
+func addToReport(t *testing.T, rows []row) {
+	t.Helper()
+	if *reportPath == "" {
 		return
 	}
-	row, err := json.Marshal(map[string]any{"fault": fault, "cases": seen.cases, "outcome": outcome})
-	require.NoError(t, err)
-	file, err := os.OpenFile(filepath.Join(dir, "faults.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	file, err := os.OpenFile(*reportPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(t, err)
 	defer file.Close()
-	_, err = file.Write(append(row, '\n'))
+	_, err = file.WriteString(`
+## A disk that fails
+
+In ` + "`internal/faults`" + `, one operation on a file in the repository, in the store or among
+the temporary files fails, of each copy another one, until all have failed that a
+copy makes; or all fail from one on. Must hold: the right image arrives, or there is
+an error, no image, and nothing but whole layers; the next copy succeeds, and leaves
+nothing of the one that failed.
+
+| Copy of | Where | What happens | Cases | Outcome |
+| --- | --- | --- | --- | --- |
+`)
 	require.NoError(t, err)
+	for _, r := range rows {
+		_, err := fmt.Fprintln(file, r)
+		require.NoError(t, err)
+	}
 }
