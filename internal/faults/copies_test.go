@@ -380,7 +380,7 @@ func isLockPanic(output string) bool {
 // came after the fault failed, too; or there was a panic; or the call that failed
 // was one on what is left, or on the directory that it is in.
 func (c *copies) isExcused(strays []string, f Fault, hit, output string) bool {
-	if f.Stays || isLockPanic(output) {
+	if f.Stays || isLockPanic(output) || isLibrarysStaging(hit) {
 		return true
 	}
 	_, path, _ := strings.Cut(hit, " ")
