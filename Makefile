@@ -23,11 +23,12 @@ install: build
 test:
 	@set -o pipefail; $(GO) test -v -race -tags '$(TAGS)' ./... | grep -vE '^(=== |PASS$$| *--- PASS)'
 
-# The tests beside other programs and of copies that are ended, at length. Writes
-# docs/reliability.md.
+# The tests beside other programs, of copies that are ended and of disks that fail,
+# at length. Writes docs/reliability.md.
 reliability:
 	mkdir -p docs
 	$(GO) test -v -timeout 4h -tags '$(TAGS)' ./internal/reliability -args -each $(RELIABILITYTIME) -report '$(CURDIR)/docs/reliability.md'
+	$(GO) test -v -timeout 4h -tags '$(TAGS)' -run TestCopiesWithFaults ./internal/faults -args -all -report '$(CURDIR)/docs/reliability.md'
 
 # The tests that need a kernel with fs-verity, in a virtual machine.
 vm-test:
@@ -38,7 +39,8 @@ interop:
 	GO='$(GO)' TAGS='$(TAGS)' internal/interop/run
 
 # What reading layers and copying into containers-storage cost, as ratios. Needs
-# 13 GB below TMPDIR; BENCHFLAGS="-dir DIR" takes another place, -h lists more.
+# 13 GB below TMPDIR; BENCHFLAGS="-dir DIR" takes another place, "-baseline COMMIT" measures an
+# earlier commit beside this one, -h lists more.
 bench: build
 	$(GO) build -tags '$(TAGS)' -o bin/bench ./internal/bench
 	bin/bench -json bin/bench.json -svg doc/bench.svg $(BENCHFLAGS)

@@ -143,7 +143,7 @@ func TestInterruptedBenchLeavesNothing(t *testing.T) {
 // a file on a disk does not.
 func TestMemoryOfFilesCounts(t *testing.T) {
 	if err := tryCgroup(); err != nil {
-		t.Skipf("no control groups: %v", err)
+		t.Skipf("no control groups: %v", err) // a machine may have none, and a user other than root
 	}
 	const size = 40_000_000
 	peak := func(dir string) int64 {

@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 )
 
 func TestMain(m *testing.M) {
@@ -22,17 +24,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-}
-
 // runSh runs a shell script with a fault.
 func runSh(t *testing.T, f Fault, script string) (r Result, output string, err error) {
 	t.Helper()
-	needRoot(t)
+	needs.Root(t)
 	var out bytes.Buffer
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir = f.Dir
@@ -64,7 +59,7 @@ func count(list []string, name string) (n int) {
 func TestTheChosenOperationFails(t *testing.T) {
 	dir := t.TempDir()
 	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.EIO}, "mkdir a; mkdir b; mkdir c")
-	require.NoError(t, err)
+	require.NoError(t, err, output)
 	at := slices.Index(r.Calls, "mkdir") + 1
 	for _, d := range []string{"a", "b", "c"} {
 		require.NoError(t, os.Remove(filepath.Join(dir, d)))
@@ -104,7 +99,7 @@ func TestFailedCloseCloses(t *testing.T) {
 	at := slices.Index(r.Calls, "close")
 	require.GreaterOrEqual(t, at, 0, "%q", r.Calls)
 	for at++; at <= len(r.Calls); at++ {
-		r, output, err = runSh(t, Fault{Dir: dir, Err: unix.EIO, At: at}, script)
+		_, output, _ = runSh(t, Fault{Dir: dir, Err: unix.EIO, At: at}, script)
 		if strings.HasPrefix(output, "1") {
 			return
 		}
@@ -113,7 +108,7 @@ func TestFailedCloseCloses(t *testing.T) {
 }
 
 func TestChildrenAndCommandsThatCannotBeRun(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	dir := t.TempDir()
 	r, output, err := runSh(t, Fault{Dir: dir, Err: unix.EIO}, "(sh -c 'cat /dev/null > a' & wait)")
 	require.NoError(t, err, output)
