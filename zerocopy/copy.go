@@ -15,18 +15,22 @@ import (
 	drivers "github.com/containers/storage/drivers"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/keepannotations"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // Copy copies an image, as copy.Image does. An image of a composefs repository
 // comes into containers-storage without its contents being copied, as described
 // for the package, and always with its own manifest; every other image, and to
-// every other destination, is copied by copy.Image itself.
+// every other destination, is copied by copy.Image itself. Layers of a composefs
+// image keep their annotations, which copy.Image loses when it compresses a layer.
 //
 // All options of copy.Options are honored. The exceptions, which are refused for
 // an image that comes into containers-storage this way, are those that a
 // containers-storage destination has no use for: signing, encryption and
-// compression. The error then wraps ErrOption.
+// compression. For an image with annotated layers, a timestamp of an oci-archive is
+// refused, and the signing of a copy that is compressed on the way to any
+// destination but a registry. The error then wraps ErrOption.
 //
 // Copy returns the bytes of the manifest that is stored. It ends soon after ctx
 // does.
@@ -44,8 +48,7 @@ func Image(ctx context.Context, policyContext *signature.PolicyContext, destRef,
 	if options == nil {
 		options = &Options{}
 	}
-	store := storeOf(destRef)
-	if store == nil || srcRef.Transport().Name() != composefsTransport {
+	if srcRef.Transport().Name() != composefsTransport {
 		manifest, err = copy.Image(ctx, policyContext, destRef, srcRef, copyOptions)
 		return manifest, Stats{}, err
 	}
@@ -54,13 +57,28 @@ func Image(ctx context.Context, policyContext *signature.PolicyContext, destRef,
 		return nil, Stats{}, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	store := storeOf(destRef)
 	composefs, ok := src.(*source.Source)
-	if !ok || !isImage(composefs.Image()) {
-		manifest, err = copy.Image(ctx, policyContext, destRef, openReference{srcRef, src}, copyOptions)
+	if store == nil || !ok || !isImage(composefs.Image()) {
+		manifest, err = copyElsewhere(ctx, policyContext, destRef, openReference{srcRef, src}, copyOptions)
 		return manifest, Stats{}, err
 	}
 	c := &copier{policyContext, store, destRef, composefs, copyOptions, options}
 	return c.copy(ctx)
+}
+
+// copyElsewhere copies an image as copy.Image does, except that its layers keep
+// their annotations.
+func copyElsewhere(ctx context.Context, policyContext *signature.PolicyContext, destRef types.ImageReference, srcRef openReference, copyOptions *copy.Options) ([]byte, error) {
+	annotations, err := keepannotations.Of(ctx, srcRef.source)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := keepannotations.Image(ctx, policyContext, destRef, srcRef, copyOptions, annotations)
+	if errors.Is(err, keepannotations.ErrUnsupported) {
+		err = fmt.Errorf("%w: %w", ErrOption, err)
+	}
+	return manifest, err
 }
 
 // composefsTransport is the name of the transport whose sources are

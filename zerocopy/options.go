@@ -7,9 +7,9 @@ import (
 	"github.com/containers/image/v5/copy"
 )
 
-// ErrOption: an option of copy.Options that can't be honored for an image that
-// comes into containers-storage with its own manifest and uncompressed layers.
-var ErrOption = errors.New("not supported from a composefs repository into containers-storage")
+// ErrOption: an option of copy.Options that can't be honored for an image of a
+// composefs repository at this destination; see Copy.
+var ErrOption = errors.New("not supported for an image of a composefs repository and this destination")
 
 // checkOptions refuses options by name.
 func checkOptions(o *copy.Options) error {

@@ -24,6 +24,7 @@ var order = []string{
 	"internal/sources",
 	"source",
 	"transport",
+	"internal/keepannotations",
 	"zerocopy/unpack",
 	"zerocopy",
 	"rearchive",
@@ -31,7 +32,7 @@ var order = []string{
 }
 
 // knowing are the packages that may import containers/image and containers/storage.
-var knowing = []string{"internal/sources", "source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
+var knowing = []string{"internal/sources", "source", "transport", "internal/keepannotations", "zerocopy", "rearchive", "cmd/skopeo-cfs"}
 
 // foundation are the internal packages that the packages above may use. They
 // import none of those.
