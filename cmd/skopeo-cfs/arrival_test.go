@@ -248,6 +248,28 @@ func TestKilledCopyIsClearedAway(t *testing.T) {
 	}
 }
 
+// An image that has arrived has not failed to, whatever of the copy can't be
+// removed.
+func TestFailedCleanUpIsAWarning(t *testing.T) {
+	needRoot(t)
+	repo, layer := newLarge(t)
+	dir := t.TempDir()
+	to := "oci:" + filepath.Join(dir, "layout:ours")
+	c := startHalfWay(t, "composefs:["+repo+"]large", to)
+	left := namesIn(t, dir)
+	require.Len(t, left, 1)
+	busy := filepath.Join(dir, left[0], "busy")
+	require.NoError(t, os.Mkdir(busy, 0o755))
+	require.NoError(t, unix.Mount("none", busy, "tmpfs", 0, ""))
+	defer func() { assert.NoError(t, unix.Unmount(busy, 0)) }()
+	c.resume(t)
+	got := c.wait(t)
+	assert.Zero(t, got.code, got.stderr)
+	assert.Contains(t, got.stderr, "level=warning")
+	assert.Contains(t, got.stderr, busy)
+	assert.Equal(t, []digest.Digest{layer}, readImage(t, to).layers)
+}
+
 // Only the user's own are cleared away, and only those of the same destination.
 func TestOrphansOfOthersStay(t *testing.T) {
 	needRoot(t)

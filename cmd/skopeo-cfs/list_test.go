@@ -116,3 +116,25 @@ func TestListOfAHostileTag(t *testing.T) {
 		assert.Contains(t, got.stderr, `\x1b[2J`)
 	}
 }
+
+// An index is listed as one, and is nothing that is wrong with the repository.
+func TestListOfAnIndex(t *testing.T) {
+	f := newForge(t)
+	f.tag("good", f.image(tarOf(t, "file", nil)))
+	f.link("streams/refs/oci/index", "../../oci-index-"+digestOfNothing)
+	got := runCommand(t, "list", f.repo)
+	got.requireSuccess(t)
+	assert.Contains(t, got.stdout, "good ")
+	assert.Contains(t, got.stdout, "index  (index of images)")
+	got = runCommand(t, "list", "--json", f.repo)
+	got.requireSuccess(t)
+	var entries []listed
+	require.NoError(t, json.Unmarshal([]byte(got.stdout), &entries))
+	require.Len(t, entries, 2)
+	assert.Empty(t, entries[0].Error)
+	assert.Contains(t, entries[1].Error, "index of images")
+
+	runCommand(t, "inspect", "composefs:["+f.repo+"]good").requireSuccess(t)
+	runCommand(t, "inspect", "composefs:["+f.repo+"]index").assertFailure(t, "index of images", "by digest")
+	copyImage(t, "composefs:["+f.repo+"]index", "dir:"+t.TempDir()+"/x").assertFailure(t, "index of images", "by digest")
+}
