@@ -143,6 +143,7 @@ func TestFailedCopyBesideAnother(t *testing.T) {
 		c := newCommand(t, "copy", "--insecure-policy", "composefs:["+repo+"]endless", to)
 		c.start(t)
 		skopeo := exec.Command("skopeo", "copy", "--insecure-policy", "--quiet", from, theirs(to))
+		c.waitUntil(t, "begun", func() bool { return len(namesIn(t, dir)) > 0 })
 		time.Sleep(rand.N(200 * time.Millisecond))
 		require.NoError(t, skopeo.Start())
 		time.Sleep(rand.N(200 * time.Millisecond))

@@ -25,6 +25,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/damaged"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/keepannotations"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
 	_ "github.com/skopeo-cfs/skopeo-cfs/transport"
 )
@@ -80,12 +81,7 @@ func newSystem(t testing.TB) *types.SystemContext {
 // newRegistry starts a registry on loopback and returns where it is.
 func newRegistry(t testing.TB) string {
 	t.Helper()
-	if _, err := exec.LookPath("docker-registry"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("docker-registry is not installed")
-		}
-		t.Skip("needs docker-registry")
-	}
+	needs.Tool(t, "docker-registry")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	at := listener.Addr().String()
