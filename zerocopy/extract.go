@@ -34,17 +34,10 @@ func extract(ctx context.Context, store storage.Store, image *composefsrepo.Imag
 	if c := archive.DetectCompression(header); c != archive.Uncompressed {
 		return nil, fmt.Errorf("layer %s: containers-storage would take it for %s data", image.Layers[i].DiffID, c.Extension())
 	}
-	reserve := newReserve(store.GraphRoot())
-	defer reserve.release()
-	layer, _, err := store.PutLayer(id, parent, nil, "", false, nil, buffered)
-	if errors.Is(err, storage.ErrDuplicateID) {
-		return nil, nil
-	}
-	if err != nil {
-		reserve.release()
-		return nil, errors.Join(fmt.Errorf("adding layer %s to the store: %w", id, err), removeIncomplete(store, id))
-	}
-	return layer, nil
+	return addLayer(store, id, func() (*storage.Layer, error) {
+		layer, _, err := store.PutLayer(id, parent, nil, "", false, nil, buffered)
+		return layer, err
+	})
 }
 
 // headerSize is how many bytes containers/storage looks at.

@@ -44,6 +44,23 @@ func (r *reserve) release() {
 	}
 }
 
+// addLayer calls add, which adds a layer to the store. It returns nil where the store
+// has a layer of that ID by now. If the layer can't be completed, nothing of it is
+// left, even on a full disk.
+func addLayer(store storage.Store, id string, add func() (*storage.Layer, error)) (*storage.Layer, error) {
+	reserve := newReserve(store.GraphRoot())
+	defer reserve.release()
+	layer, err := add()
+	if errors.Is(err, storage.ErrDuplicateID) {
+		return nil, nil
+	}
+	if err != nil {
+		reserve.release()
+		return nil, errors.Join(fmt.Errorf("adding layer %s to the store: %w", id, err), removeIncomplete(store, id))
+	}
+	return layer, nil
+}
+
 // removeIncomplete deletes the layer that the store has begun and could not
 // complete, if it could not delete it either. While somebody completes a layer,
 // nobody else sees it.

@@ -199,29 +199,24 @@ func (s *stager) add(t *tree, id string, parent *storage.Layer) (*storage.Layer,
 	if _, err := s.store.Layer(id); !errors.Is(err, storage.ErrLayerUnknown) {
 		return nil, err
 	}
-	layer, err := s.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID:          id,
-		ParentLayer: layerID(parent),
-		DiffOutput: &drivers.DriverWithDifferOutput{
-			Target:             t.dir,
-			Size:               t.result.Size,
-			UIDs:               t.result.UIDs,
-			GIDs:               t.result.GIDs,
-			UncompressedDigest: t.result.Digest,
-			// As the store has it of a layer that came uncompressed.
-			CompressedDigest: t.result.Digest,
-			TarSplit:         t.result.TarSplit,
-			RootDirMode:      t.result.RootMode,
-		},
-		DiffOptions: &drivers.ApplyDiffWithDifferOpts{},
+	return addLayer(s.store, id, func() (*storage.Layer, error) {
+		return s.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
+			ID:          id,
+			ParentLayer: layerID(parent),
+			DiffOutput: &drivers.DriverWithDifferOutput{
+				Target:             t.dir,
+				Size:               t.result.Size,
+				UIDs:               t.result.UIDs,
+				GIDs:               t.result.GIDs,
+				UncompressedDigest: t.result.Digest,
+				// As the store has it of a layer that came uncompressed.
+				CompressedDigest: t.result.Digest,
+				TarSplit:         t.result.TarSplit,
+				RootDirMode:      t.result.RootMode,
+			},
+			DiffOptions: &drivers.ApplyDiffWithDifferOpts{},
+		})
 	})
-	if errors.Is(err, storage.ErrDuplicateID) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("adding layer %s to the store: %w", id, err)
-	}
-	return layer, nil
 }
 
 func layerID(layer *storage.Layer) string {
