@@ -246,11 +246,35 @@ exec chroot . "$@"
 	return runningHost{script, s}
 }
 
+// The program of the documentation.
+func TestDocumentedProgram(t *testing.T) {
+	needRoot(t)
+	needTool(t, "unshare", "chroot", "mount", "go")
+	h := bootchost.New(t, "sha512", bootchost.Deployment{Layout: "hello", Name: "quay.io/org/os:42"}, bootchost.Deployment{Layout: "sizes", Name: "quay.io/org/os:43"})
+	h.CommandLine(t, "composefs=%s", 0)
+	h.Stage(t, 1, false)
+	r := newRunningHost(t, h, "composefs:"+h.IDs[0])
+	program := filepath.Join(t.TempDir(), "copy-booted")
+	build := exec.Command("go", "build", "-tags", "containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper", "-o", program, "../../docs/copy-booted")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, r.runProgram(t, program), h.Images[0].Config.String())
+	got := readImage(t, r.store.image("booted:latest"))
+	got.assertIs(t, h.Images[0])
+	assert.Equal(t, h.Images[0].Manifest, got.manifest)
+}
+
 // run runs the command there, which must succeed, and returns what it prints.
 func (r runningHost) run(t *testing.T, args ...string) string {
 	t.Helper()
 	binary, err := os.Executable()
 	require.NoError(t, err)
+	return r.runProgram(t, binary, args...)
+}
+
+// runProgram runs a program there, as run does.
+func (r runningHost) runProgram(t *testing.T, binary string, args ...string) string {
+	t.Helper()
 	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c", r.script, "sh", binary}, args...)...)
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	var stdout, stderr bytes.Buffer
