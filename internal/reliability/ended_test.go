@@ -84,7 +84,7 @@ const soon = 10 * time.Second
 func killed(t *testing.T, s *suite, y *tally, flags []string) {
 	large := s.images.large
 	whole := s.duration(t, large, flags)
-	n := choose(5, 100)
+	n := choose(4, 100)
 	for i := range n {
 		st := s.newStore(t)
 		there := []image{large}

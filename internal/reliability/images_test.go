@@ -68,7 +68,10 @@ func newMaker(t testing.TB, path string) maker {
 // add adds an image of layers' tars.
 func (m maker) add(name string, tars ...[]byte) image {
 	m.t.Helper()
-	made := repomaker.Image{Config: imgspecv1.Image{Author: name}} // so that no two images have one config
+	made := repomaker.Image{
+		Config:  imgspecv1.Image{Author: name}, // so that no two images have one config
+		Listing: repomaker.Pretended,           // which spares compressing the layers
+	}
 	for _, data := range tars {
 		made.Layers = append(made.Layers, repomaker.Layer{Tar: bytes.NewReader(data)})
 	}
@@ -121,8 +124,7 @@ func makeImages(t testing.TB, dir string) images {
 	altered[len(altered)/2] ^= 1
 	require.NoError(t, os.WriteFile(m.repo.ObjectPath(object), altered, 0o644))
 
-	const pulled = 12
-	for i := range pulled {
+	for i := range choose(4, 12) {
 		top := tarOf(t, file{name: "pulled", content: string(bytes.Repeat([]byte{byte('a' + i)}, 300_000))})
 		letter := string(rune('a' + i))
 		all.pulled = append(all.pulled, m.add("pulled-"+letter, base, top))

@@ -80,7 +80,7 @@ func besidePulls(t *testing.T, s *suite, y *tally, all []image, broken image) {
 func pullUnderWay(t *testing.T, s *suite, y *tally, wanted, copied image, meanwhile func(st *store, y *tally, i image, moment time.Duration, pull func() error) error) {
 	r := pushAll(t, s, wanted)
 	whole := s.failingDuration(t, copied)
-	n := choose(4, 40)
+	n := choose(3, 40)
 	for moment := range n {
 		st := s.newStore(t)
 		asked, release, err := r.hold(wanted)

@@ -118,10 +118,10 @@ and no layer is incomplete. An image is right when podman lists it with the mani
 digest that it has in the repository, and what podman mounts is the tree that its
 layers' tars describe, entry by entry: types, permissions, owners, contents, links,
 extended attributes and modification times. A file is left over if a store in which
-copies and podman have come and gone has none of its name; two kinds that
-containers/storage itself leaves when its process is killed do not count: lists that it
-was writing anew (`+"`.tmp-…`"+`) and `+"`overlay/compat…`"+`, a directory in which it tries the
-kernel out.
+copies and podman have come and gone has none of that name. What containers/storage
+itself leaves when its process is killed does not count: `+"`.tmp-…`"+` next to a file that it
+was writing anew, and directories such as `+"`overlay/compat…`"+` and `+"`overlay/metacopy-check…`"+`
+in which it was trying the kernel out.
 
 This run: %s.
 `, *each, versions(t, command))

@@ -29,7 +29,11 @@ func rootless(t *testing.T, s *suite, y *tally) {
 	// The user's homes are on the disk with reflinks.
 	home, err := os.MkdirTemp(s.disk, "home-")
 	require.NoError(t, err)
-	testuser.Searchable(t, s.disk)
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	for _, dir := range []string{s.disk, filepath.Dir(s.binary), filepath.Dir(executable)} {
+		testuser.Searchable(t, dir)
+	}
 	u.Owns(t, home)
 	t.Cleanup(func() { unmountBelow(t, home) })
 	runs, err := os.MkdirTemp("", "run") // podman takes no path of more than 50 characters
@@ -112,7 +116,7 @@ func (st *userStore) check() error {
 	}
 	// The process's name is what makes it the check.
 	const script = `exec -a ` + checkProcess + ` "$@"`
-	_, err = output(st.podman("unshare", "bash", "-c", script, "bash", executable, st.root, st.run, "overlay", ""))
+	_, err = output(st.podman("unshare", "env", noRaces, "bash", "-c", script, "bash", executable, st.root, st.run, "overlay", ""))
 	return err
 }
 

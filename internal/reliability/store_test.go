@@ -431,6 +431,6 @@ func (st *store) nothing(t testing.TB) error {
 }
 
 // libraryFile matches what the library itself may leave behind if it is killed: a
-// list that it was writing anew, and a directory among the layers in which it was
+// file that it was writing anew, and a directory among the layers in which it was
 // trying the kernel out.
-var libraryFile = regexp.MustCompile(`^overlay(-[a-z]+/\.tmp-.*|/compat[0-9]+)$`)
+var libraryFile = regexp.MustCompile(`^overlay(-[a-z]+/\.tmp-.*|/(compat|opaque-bug-check|metacopy-check|volatile-check)[0-9]+)$`)
