@@ -449,6 +449,8 @@ var endsEarly = kindOfFault{"file ends early", Fault{}}
 
 var (
 	allOperations = flag.Bool("all", false, "each operation fails; else of each kind of call one")
+	firstAt       = flag.Int("first", 1, "with -all, where to begin")
+	lastAt        = flag.Int("last", 0, "with -all, where to end; 0 for at the end")
 	reportPath    = flag.String("report", "", "`file` that the results are added to, as a section in Markdown")
 )
 
@@ -493,7 +495,7 @@ func TestCopiesWithFaults(t *testing.T) {
 // sweep has each operation fail, or some of them.
 func (c *copies) sweep(t *testing.T, dir func(*copies) string, f Fault) (seen outcomes) {
 	if *allOperations {
-		for f.At = 1; c.try(t, dir, f, &seen); f.At++ {
+		for f.At = *firstAt; (*lastAt == 0 || f.At <= *lastAt) && c.try(t, dir, f, &seen); f.At++ {
 		}
 		return seen
 	}
