@@ -309,7 +309,11 @@ func (l *layers) addStaged(ctx context.Context, i int, t *tree, parent *storage.
 		return nil, errors.Join(err, l.removeTree(i))
 	}
 	l.trees[i] = nil
-	if err := l.stager.checkCount(layer, t.result.Entries); err != nil {
+	err = l.stager.checkCount(layer, t.result.Entries)
+	if err == nil {
+		err = checkBelow(l.store, layer, parent)
+	}
+	if err != nil {
 		l.reasons[i] = err
 		if err := await.Do(ctx, func() error { return takeBack(l.store, layer) }); err != nil {
 			return nil, err
@@ -354,7 +358,11 @@ func (l *layers) extractOnce(ctx context.Context, i int, parent *storage.Layer) 
 	err := await.Do(ctx, func() (err error) {
 		layer, err = extract(ctx, l.store, image, i, l.ids[i], layerID(parent), func(bytes int64) { l.tell(i, Reading, bytes) })
 		if err == nil && layer != nil {
-			if err = checkExtracted(layer, image.Layers[i].DiffID); err != nil {
+			err = checkExtracted(layer, image.Layers[i].DiffID)
+			if err == nil {
+				err = checkBelow(l.store, layer, parent)
+			}
+			if err != nil {
 				err = errors.Join(err, takeBack(l.store, layer))
 			}
 		}

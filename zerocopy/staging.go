@@ -73,7 +73,7 @@ func (s *stager) probe() error {
 		err = errors.New("the driver has not asked for the layer")
 	}
 	if d.dest != "" {
-		err = errors.Join(ignoring(err, errProbed), d.err, os.RemoveAll(filepath.Dir(d.dest)))
+		err = errors.Join(ignoring(err, errProbed), d.err, s.work.removeProbe(filepath.Dir(d.dest)))
 	}
 	if err != nil {
 		return fmt.Errorf("preparing to stage layers: %w", err)
@@ -265,7 +265,10 @@ func (s *stager) masked(mode fs.FileMode) (fs.FileMode, error) {
 		return 0, err
 	}
 	info, err := os.Lstat(dir)
-	return info.Mode().Perm(), errors.Join(err, os.Remove(dir))
+	if err = errors.Join(err, os.Remove(dir)); err != nil {
+		return 0, err
+	}
+	return info.Mode().Perm(), nil
 }
 
 // errIncomplete: a layer has lost files while it was added.

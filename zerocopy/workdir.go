@@ -61,7 +61,6 @@ func newWorkDir(ctx context.Context, home string) (*workDir, error) {
 	})
 	for _, a := range abandoned {
 		// What can't be removed now is left to the next copy.
-		_ = a.removeProbe()
 		_ = a.remove()
 	}
 	if err != nil {
@@ -110,10 +109,16 @@ func globQuote(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// remove removes the directory and all that is in it, and releases its lock. An
+// remove removes the directory and all that is in it, and releases its lock. Where
+// the directory of a probe can't be removed, the note of it stays for a next copy. An
 // addition of a layer that still waits for the store's lock (see package await) fails
 // then: it finds nothing under the old name, and never a half of it.
 func (w *workDir) remove() error {
+	if probe := w.probe(); probe != "" {
+		if err := w.removeProbe(probe); err != nil {
+			return errors.Join(err, w.dir.Close())
+		}
+	}
 	gone := w.path
 	if !strings.HasSuffix(gone, goneSuffix) {
 		gone += goneSuffix
@@ -132,17 +137,25 @@ func (w *workDir) noteProbe(dest string) error {
 	return os.WriteFile(filepath.Join(w.path, probeNote), []byte(filepath.Base(filepath.Dir(dest))), 0o600)
 }
 
-// removeProbe removes the directory that was noted.
-func (w *workDir) removeProbe() error {
+// probe returns the directory that was noted, "" if there is none: a note can be
+// cut short.
+func (w *workDir) probe() string {
 	name, err := os.ReadFile(filepath.Join(w.path, probeNote))
+	if err != nil || len(name) == 0 || strings.Trim(string(name), "0123456789") != "" {
+		return ""
+	}
+	return filepath.Join(w.home, stagingDir, string(name))
+}
+
+// removeProbe removes the directory that the driver has made for a probe, and then
+// the note of it: another process may get a directory of that name.
+func (w *workDir) removeProbe(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	err := os.Remove(filepath.Join(w.path, probeNote))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if len(name) == 0 || strings.Trim(string(name), "0123456789") != "" {
-		return fmt.Errorf("%q is no name of a staging directory", name)
-	}
-	return os.RemoveAll(filepath.Join(w.home, stagingDir, string(name)))
+	return err
 }

@@ -39,9 +39,17 @@ type Fault struct {
 
 // Result is what was seen while the program ran.
 type Result struct {
-	Calls []string // the system calls that counted, in order: their names
-	Hit   string   // the first call that failed, and its file; "" if none has
+	Calls []Call // the system calls that counted, in order
+	Hit   Call   // the first that failed; its name is "" if none has
 }
+
+// Call is a system call on a file.
+type Call struct {
+	Name string
+	File string // its path, as the process sees it
+}
+
+func (c Call) String() string { return c.Name + " " + c.File }
 
 // Run runs the command until it and all its children have ended, with the fault.
 // The error is the command's, or that it could not be run so.

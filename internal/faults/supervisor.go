@@ -116,13 +116,13 @@ func (s *supervisor) fails(n *notification) bool {
 	if !ok || !s.counts(n, c, path) {
 		return false
 	}
-	s.result.Calls = append(s.result.Calls, c.name)
+	s.result.Calls = append(s.result.Calls, Call{c.name, path})
 	at := len(s.result.Calls)
 	if s.fault.At == 0 || at < s.fault.At || at > s.fault.At && !s.fault.Stays {
 		return false
 	}
-	if s.result.Hit == "" {
-		s.result.Hit = fmt.Sprintf("%s %s", c.name, path)
+	if s.result.Hit == (Call{}) {
+		s.result.Hit = Call{c.name, path}
 	}
 	return true
 }
