@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +55,12 @@ func (s *suite) newStoreOn(t testing.TB, disk string) *store {
 	require.NoError(t, os.Mkdir(st.tmp, 0o777))
 	t.Cleanup(func() { st.remove(t) })
 	return st
+}
+
+// exists tells whether anything has been put into the store.
+func (st *store) exists() bool {
+	_, err := os.Lstat(st.root)
+	return err == nil
 }
 
 // remove removes the store. It may be called again.
@@ -124,10 +131,10 @@ const patience = 3 * time.Minute
 
 // result is what came of a copy.
 type result struct {
-	code     int  // of its exit, -1 if a signal ended it
-	signaled bool // a signal ended it
-	text     string
-	err      error // it could not be run
+	code   int            // of its exit, -1 if a signal ended it
+	signal syscall.Signal // that ended it, or 0
+	text   string
+	err    error // it could not be run
 }
 
 // wait waits for the copy's end. The text of a panic makes it an error.
@@ -142,7 +149,9 @@ func (c *copying) wait() result {
 		err = nil
 	}
 	r := result{code: c.ProcessState.ExitCode(), text: strings.TrimSpace(c.output.String()), err: err}
-	r.signaled = r.code == -1
+	if status := c.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		r.signal = status.Signal()
+	}
 	if strings.Contains(r.text, "goroutine ") {
 		r.err = errors.New("it panicked: " + r.text)
 	}
@@ -171,7 +180,7 @@ func (r result) mustFail(about string) error {
 
 // mustEnd demands that a copy has ended because of a signal that it heard.
 func (r result) mustEnd() error {
-	if r.signaled {
+	if r.signal == unix.SIGKILL {
 		return fmt.Errorf("it had to be killed after %s", soon)
 	}
 	return r.mustFail("interrupted")
@@ -373,6 +382,9 @@ func (st *store) others(t testing.TB) map[string]bool {
 	}
 	found := map[string]bool{}
 	require.NoError(t, filepath.WalkDir(st.root, func(path string, entry fs.DirEntry, err error) error {
+		if path == st.root && errors.Is(err, fs.ErrNotExist) {
+			return nil // there is no store yet
+		}
 		if err != nil {
 			return err
 		}
