@@ -11,10 +11,28 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install test reliability vm-test interop bench api lint fuzz demo clean
+.PHONY: build install test podmanio podmanio-sources podmanio-check reliability vm-test interop bench api lint fuzz demo clean
+
+# The command is built from the module for podman 5.7 and later, which
+# internal/podmanio makes of this tree, and with the libraries of the newest; with
+# PODMAN=5 from this tree, for podman up to 5.6. In that module's own tree, which
+# has newest.mod, all is done with those libraries.
+V2 := build/podmanio
+V2FLAGS := -modfile=newest.mod
+# Of the command's tests, those of where the libraries have a say.
+V2TESTS := ^(TestPodmanHasTheImages|TestPodmanUsesTheImage|TestPolicyIsObeyed|TestRearchive|TestCopyOfADeployment|TestRootlessCopyToStorage)$$
+ifneq ($(wildcard newest.mod),)
+export GOFLAGS := $(shell $(GO) env GOFLAGS) -modfile=$(CURDIR)/newest.mod
+else ifneq ($(PODMAN),5)
+BUILDFLAGS := -C $(V2) $(V2FLAGS)
+# What the go command does not find out of a module that is no repository.
+VERSION ?= $(if $(wildcard .git),$(shell git describe --tags --always --dirty))
+build: podmanio-sources
+endif
 
 build:
-	$(GO) build -tags '$(TAGS)' -o bin/skopeo-cfs ./cmd/skopeo-cfs
+	$(GO) build $(BUILDFLAGS) -tags '$(TAGS)' $(if $(VERSION),-ldflags '-X main.stated=$(VERSION)') \
+		-o '$(CURDIR)/bin/skopeo-cfs' ./cmd/skopeo-cfs
 
 install: build
 	install -D -m 755 bin/skopeo-cfs '$(DESTDIR)$(PREFIX)/bin/skopeo-cfs'
@@ -29,6 +47,25 @@ reliability:
 	mkdir -p docs
 	$(GO) test -v -timeout 4h -tags '$(TAGS)' ./internal/reliability -args -each $(RELIABILITYTIME) -report '$(CURDIR)/docs/reliability.md'
 	$(GO) test -v -timeout 4h -tags '$(TAGS)' ./internal/faults -args -all -report '$(CURDIR)/docs/reliability.md'
+
+podmanio-sources:
+	$(GO) run ./internal/podmanio -o $(V2)
+
+# That module with the newest libraries: that everything compiles, and the tests
+# of what the libraries are used by.
+podmanio: podmanio-sources
+	$(GO) vet -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
+	$(GO) build -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
+	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./zerocopy/... ./source ./transport ./rearchive ./bootc
+	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '$(V2TESTS)' ./cmd/skopeo-cfs
+
+# That everything compiles with the older ones, too.
+podmanio-check: podmanio-sources
+	@set -e; for version in $$($(GO) run ./internal/podmanio -list | sed '$$d'); do \
+		echo "go.podman.io/image/v5 $$version"; \
+		$(GO) run ./internal/podmanio -o $(V2) -resolve $$version; \
+		$(GO) vet -C $(V2) -modfile=../$$version.mod -tags '$(TAGS)' ./...; \
+	done
 
 # The tests that need a kernel with fs-verity, in a virtual machine.
 vm-test:
@@ -45,6 +82,7 @@ bench: build
 	$(GO) build -tags '$(TAGS)' -o bin/bench ./internal/bench
 	bin/bench -json bin/bench.json -svg doc/bench.svg $(BENCHFLAGS)
 	$(GO) test -tags '$(TAGS)' -run '^$$' -bench 'GetBlob|Objects' -benchtime 5x ./source
+	$(GO) run ./internal/linksize -tags '$(TAGS)'
 
 # Writes down what the packages export, after a change of that was meant.
 api:
@@ -68,4 +106,4 @@ demo: build
 	demo/run
 
 clean:
-	rm -rf bin demo/out
+	rm -rf bin build demo/out

@@ -1,6 +1,8 @@
 package zerocopy
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -123,6 +125,10 @@ func (d *probingDiffer) learn(dest string, options *archive.TarOptions, differOp
 		return err
 	}
 	d.lowest = info.Mode().Perm()
+	dotRoot, err := takesDotForRoot(d.work.path)
+	if err != nil {
+		return fmt.Errorf("asking how containers-storage unpacks: %w", err)
+	}
 	d.options = unpack.Options{
 		TempDir:           d.work.path,
 		UIDMaps:           unpackMap(options.UIDMaps),
@@ -131,9 +137,35 @@ func (d *probingDiffer) learn(dest string, options *archive.TarOptions, differOp
 		InUserNS:          options.InUserNS,
 		OverlayWhiteouts:  options.WhiteoutFormat == archive.OverlayWhiteoutFormat,
 		ForceMask:         options.ForceMask,
+		DotRoot:           dotRoot,
 		Cloner:            &unpack.Cloner{},
 	}
 	return nil
+}
+
+// takesDotForRoot tells whether this containers/storage has an entry called "."
+// set the root directory's metadata, which it does since 1.64. It has a directory
+// unpacked below dir to see it: the version of a linked library can be unknown.
+func takesDotForRoot(dir string) (_ bool, err error) {
+	const mode = 0o711
+	var content bytes.Buffer
+	tw := tar.NewWriter(&content)
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: mode}); err != nil {
+		return false, err
+	}
+	if err := tw.Close(); err != nil {
+		return false, err
+	}
+	dest, err := os.MkdirTemp(dir, "dot")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(dest)) }()
+	if err := archive.Unpack(&content, dest, &archive.TarOptions{NoLchown: true}); err != nil {
+		return false, err
+	}
+	info, err := os.Lstat(dest)
+	return err == nil && info.Mode().Perm() == mode, err
 }
 
 func unpackMap(maps []idtools.IDMap) []unpack.IDMap {

@@ -3,9 +3,11 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/containers/storage/pkg/lockfile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -13,7 +15,7 @@ import (
 // knownRace is the beginning of the functions that the race detector finds at
 // odds in containers/storage: its locks assert that they are held by a look at
 // a field that other readers set to what it is.
-const knownRace = "github.com/containers/storage/pkg/lockfile.(*LockFile)."
+var knownRace = reflect.TypeFor[lockfile.LockFile]().PkgPath() + ".(*LockFile)."
 
 // newRaceLog returns what has the command, and whatever it starts, write what
 // the race detector finds to files of a directory, as which user ever.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"runtime/debug"
-
 	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
@@ -33,7 +31,7 @@ On a bootc host NAME may also be @booted, @staged, @rollback, @ID, or the image 
 a deployment ("skopeo-cfs deployments" shows them).
 All other transports (containers-storage, docker, oci, dir, oci-archive,
 docker-archive, …) are those of skopeo; see containers-transports(5).`,
-		Version:       version(),
+		Version:       versions(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(*cobra.Command, []string) {
@@ -51,14 +49,6 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(),
 		newDeploymentsCommand(), newCopyToStorageCommand(&options))
 	return root
-}
-
-// version returns the module's version as the go command has recorded it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
 }
 
 // systemContext returns what the flags mean to containers/image.

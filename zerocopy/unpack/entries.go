@@ -13,7 +13,7 @@ import (
 
 var errRoot = fmt.Errorf("%w: the root directory is none", ErrUnusual)
 
-// root handles an entry of the root directory that is called "/".
+// root handles an entry that sets what the root directory has.
 func (s *scanner) root(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
 		return errRoot

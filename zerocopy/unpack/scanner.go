@@ -126,7 +126,7 @@ func (s *scanner) entry(h *tar.Header) error {
 		s.uids[uint32(h.Uid)] = struct{}{}
 		s.gids[uint32(h.Gid)] = struct{}{}
 	}
-	if name == "." { // containers/storage leaves it alone
+	if name == "." && !s.tree.options.DotRoot {
 		if h.Typeflag != tar.TypeDir {
 			return errRoot
 		}

@@ -84,6 +84,10 @@ type Options struct {
 	// say of owner, mode and device is in an extended attribute. Devices are
 	// regular files then.
 	ForceMask *os.FileMode
+	// DotRoot: an entry that is called "." sets the root directory's owner, mode and
+	// times, as one that is called "/" does. Versions of containers/storage differ
+	// in that; older ones pass it over.
+	DotRoot bool
 }
 
 // Result is what was unpacked.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -355,6 +356,7 @@ func optionsOf(options *archive.TarOptions) unpack.Options {
 	o := unpack.Options{
 		IgnoreChownErrors: options.IgnoreChownErrors, InUserNS: options.InUserNS, ForceMask: options.ForceMask,
 		OverlayWhiteouts: options.WhiteoutFormat == archive.OverlayWhiteoutFormat,
+		DotRoot:          dotIsRoot(),
 	}
 	for _, m := range options.UIDMaps {
 		o.UIDMaps = append(o.UIDMaps, unpack.IDMap(m))
@@ -364,6 +366,25 @@ func optionsOf(options *archive.TarOptions) unpack.Options {
 	}
 	return o
 }
+
+// dotIsRoot tells whether this containers/storage takes an entry "." for one of
+// the root directory.
+var dotIsRoot = sync.OnceValue(func() bool {
+	dest, err := os.MkdirTemp("", "dot")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dest)
+	var content bytes.Buffer
+	tw := tar.NewWriter(&content)
+	err = errors.Join(tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o711}), tw.Close(),
+		archive.Unpack(&content, dest, &archive.TarOptions{NoLchown: true}))
+	info, statErr := os.Stat(dest)
+	if err = errors.Join(err, statErr); err != nil {
+		panic(err)
+	}
+	return info.Mode().Perm() == 0o711
+})
 
 // rebuild rebuilds a tar as containers/storage does it.
 func rebuild(t testing.TB, tarSplit *os.File, dest string) []byte {
