@@ -14,7 +14,7 @@ import (
 // notCopied are files and directories of the tree that are no part of the
 // generated module: its own go.mod replaces them, or they make or use both
 // modules.
-var notCopied = []string{"go.mod", "go.sum", "internal/podmanio", "internal/linkinto", "hack/link-into"}
+var notCopied = []string{".ci", "go.mod", "go.sum", "internal/podmanio", "internal/linkinto", "hack/link-into"}
 
 // ignored are what a build leaves in the tree. Only where the tree is not a git
 // repository is this list asked; git knows from .gitignore.
