@@ -319,7 +319,8 @@ func (c *copies) try(t *testing.T, dir func(*copies) string, f Fault, seen *outc
 	seen.cases++
 	problems := c.judge(t, f, result.Hit, err, output.String(), seen)
 	// The next copy finds nothing that is in its way.
-	if out, err := c.copyCommand().CombinedOutput(); err != nil || len(out) > 0 {
+	// Where the disk was full for long, containers/storage warns of what it mends.
+	if out, err := c.copyCommand().CombinedOutput(); err != nil || len(out) > 0 && !f.Stays {
 		problems = append(problems, fmt.Sprintf("the next copy: %v: %s", err, out))
 	}
 	problems = append(problems, c.judgeRight(t, "the next copy")...)
