@@ -50,5 +50,5 @@ func TestAFileTakesLittleMemory(t *testing.T) {
 	defer result.TarSplit.Close()
 	each := (float64(feed.heap) - float64(before)) / files
 	t.Logf("%.0f bytes a file", each)
-	assert.Less(t, each, 200.0)
+	assert.Less(t, each, 100.0)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"os"
@@ -38,7 +37,7 @@ type record struct {
 	size     int64
 	tarSplit *os.File
 	buffered *bufio.Writer
-	packer   storage.Packer
+	packer   *packer
 	options  Options
 	reported int64
 	result   Result
@@ -51,7 +50,7 @@ func newRecord(options Options) (*record, error) {
 	}
 	r := &record{hash: digest.SHA256.Hash(), tarSplit: file, options: options}
 	r.buffered = bufio.NewWriterSize(r.tarSplit, 64<<10)
-	r.packer = storage.NewJSONPacker(r.buffered)
+	r.packer = newPacker(r.buffered)
 	return r, nil
 }
 
@@ -127,7 +126,7 @@ func (r *record) take(ctx context.Context, i *item) error {
 	}
 	entry := storage.Entry{Type: storage.FileType, Size: i.size, Payload: i.crc}
 	entry.SetName(i.name)
-	return r.add(entry)
+	return r.packer.add(entry)
 }
 
 // content takes an entry's content, and sends its buffers back.
@@ -165,7 +164,7 @@ func (r *record) complete() error {
 	}
 	if zeros, found := lostzeros.Find(r.hash, r.size, sum); found {
 		r.size += zeros
-		return r.add(storage.Entry{Type: storage.SegmentType, Payload: make([]byte, zeros)})
+		return r.packer.add(storage.Entry{Type: storage.SegmentType, Payload: make([]byte, zeros)})
 	}
 	return r.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
 }
@@ -176,21 +175,10 @@ func (r *record) segment(raw []byte) error {
 		return nil
 	}
 	r.write(raw)
-	return r.add(storage.Entry{Type: storage.SegmentType, Payload: raw})
+	return r.packer.add(storage.Entry{Type: storage.SegmentType, Payload: raw})
 }
 
 func (r *record) write(data []byte) {
 	r.hash.Write(data)
 	r.size += int64(len(data))
-}
-
-func (r *record) add(entry storage.Entry) error {
-	_, err := r.packer.AddEntry(entry)
-	if errors.Is(err, storage.ErrDuplicatePath) {
-		return fmt.Errorf("%q: %w", entry.GetName(), ErrDuplicatePath)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the record of the tar: %w", err)
-	}
-	return nil
 }

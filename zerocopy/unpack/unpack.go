@@ -24,9 +24,6 @@ var (
 	// ErrUnusual: the tar has something that only the extraction of
 	// containers/storage itself is to judge.
 	ErrUnusual = errors.New("out of the ordinary")
-	// ErrDuplicatePath: the tar has a path twice, which the records of
-	// containers/storage have no place for.
-	ErrDuplicatePath = errors.New("a path occurs twice, which containers-storage does not support")
 	// ErrTar: the pieces make up no tar; a file among them may be damaged.
 	ErrTar = errors.New("not a valid tar")
 )
@@ -113,8 +110,8 @@ type Result struct {
 }
 
 // Layer unpacks a tar into the empty directory dest. It ends soon after ctx does. On an
-// error, dest has whatever was unpacked till then. The error wraps ErrUnusual,
-// ErrDuplicatePath or ErrTar, or is the feed's or the system's.
+// error, dest has whatever was unpacked till then. The error wraps ErrUnusual or
+// ErrTar, or is the feed's or the system's.
 func Layer(ctx context.Context, feed Feed, dest string, options Options) (_ *Result, err error) {
 	if options.Workers <= 0 {
 		options.Workers = runtime.GOMAXPROCS(0) + 1
