@@ -261,6 +261,11 @@ func isLibrarysStaging(hit Call) bool {
 	return hit.Name == "mkdirat" && name == "dir" || name == "staging.lock"
 }
 
+// isNote tells whether a call that failed is one on the note by which a next copy
+// finds such a directory. On a disk on which everything fails from then on, it can't
+// be removed either; containers/storage removes it when it shuts down.
+func isNote(hit Call) bool { return filepath.Base(hit.File) == "probe" }
+
 // complaints returns what the store finds wrong with itself, but for layers that
 // no image uses.
 func (c *copies) complaints(t testing.TB) (list []string) {
@@ -327,7 +332,7 @@ func (c *copies) try(t *testing.T, dir func(*copies) string, f Fault, seen *outc
 	require.NoError(t, os.RemoveAll(c.tmp)) // is nobody's to clean up
 	require.NoError(t, os.Mkdir(c.tmp, 0o700))
 	strays := c.strays(t)
-	if len(strays) > 0 && !isLibrarysStaging(result.Hit) {
+	if len(strays) > 0 && !isLibrarysStaging(result.Hit) && !(f.Stays && isNote(result.Hit)) {
 		problems = append(problems, fmt.Sprintf("the next copy leaves: %q", strays))
 	}
 	if len(problems) > 0 {
