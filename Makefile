@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install test podmanio podmanio-sources podmanio-check reliability vm-test interop bench api lint fuzz demo clean
+.PHONY: build install test podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api lint fuzz demo clean
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -20,7 +20,7 @@ RELIABILITYTIME ?= 1m
 V2 := build/podmanio
 V2FLAGS := -modfile=newest.mod
 # Of the command's tests, those of where the libraries have a say.
-V2TESTS := ^(TestPodmanHasTheImages|TestPodmanUsesTheImage|TestPolicyIsObeyed|TestRearchive|TestCopyOfADeployment|TestRootlessCopyToStorage)$$
+V2TESTS := ^(TestDocumentedProgram|TestPodmanHasTheImages|TestPodmanUsesTheImage|TestPolicyIsObeyed|TestRearchive|TestCopyOfADeployment|TestRootlessCopyToStorage)$$
 ifneq ($(wildcard newest.mod),)
 export GOFLAGS := $(shell $(GO) env GOFLAGS) -modfile=$(CURDIR)/newest.mod
 else ifneq ($(PODMAN),5)
@@ -37,9 +37,14 @@ build:
 install: build
 	install -D -m 755 bin/skopeo-cfs '$(DESTDIR)$(PREFIX)/bin/skopeo-cfs'
 
+# Packages in which goroutines share memory: their tests run with the race detector.
+RACE := ./splitstream ./composefsrepo ./source ./zerocopy/... ./internal/await
+
 # Says which tests were left out, and why: those that need root, mostly.
 test:
-	@set -o pipefail; $(GO) test -v -race -tags '$(TAGS)' ./... | grep -vE '^(=== |PASS$$| *--- PASS)'
+	@set -o pipefail; quietly() { "$$@" | grep -vE '^(=== |PASS$$| *--- PASS|\?.*no test files)'; }; \
+	quietly $(GO) test -v -race -tags '$(TAGS)' $(RACE) && \
+	quietly $(GO) test -v -tags '$(TAGS)' $$(comm -13 <($(GO) list $(RACE) | sort) <($(GO) list ./... | sort))
 
 # The tests beside other programs, of copies that are ended and of disks that fail,
 # at length. Writes docs/reliability.md.
@@ -56,7 +61,7 @@ podmanio-sources:
 podmanio: podmanio-sources
 	$(GO) vet -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
 	$(GO) build -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
-	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./zerocopy/... ./source ./transport ./rearchive ./bootc
+	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./zerocopy ./zerocopy/unpack ./source ./transport ./rearchive
 	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '$(V2TESTS)' ./cmd/skopeo-cfs
 
 # That everything compiles with the older ones, too; without cgo, which would have
@@ -65,8 +70,12 @@ podmanio-check: podmanio-sources
 	@set -e; for version in $$($(GO) run ./internal/podmanio -list | sed '$$d'); do \
 		echo "go.podman.io/image/v5 $$version"; \
 		$(GO) run ./internal/podmanio -o $(V2) -resolve $$version; \
-		CGO_ENABLED=0 $(GO) vet -C $(V2) -modfile=../$$version.mod -tags '$(TAGS)' ./...; \
+		CGO_ENABLED=0 $(GO) build -C $(V2) -modfile=../$$version.mod -tags '$(TAGS)' ./...; \
 	done
+
+# Links and runs a stand-in of each program of both generations.
+link-test: podmanio-sources
+	$(GO) test -v -timeout 1h -tags '$(TAGS)' ./internal/linkinto -args -all
 
 # The tests that need a kernel with fs-verity, in a virtual machine.
 vm-test:

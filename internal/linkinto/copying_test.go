@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,10 @@ import (
 // twice, an artifact.
 var refused = map[string]bool{"dup": true, "sbom": true}
 
+// all builds every stand-in, which takes minutes, and not only one of each
+// generation.
+var all = flag.Bool("all", false, "link every program of both generations")
+
 // A linked program copies every image of every repository into
 // containers-storage. It is the same image; with the changed call it has its own
 // manifest, and its files share their blocks with the repository.
@@ -45,6 +50,9 @@ func TestLinkedProgramsCopyImages(t *testing.T) {
 		"skopeo of podman 6, sharing":  {skopeo6, true, []string{"copy", "IMAGE", "containers-storage:@ID"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if !*all && name != "podman up to 5.6, sharing" && name != "podman 6, sharing" {
+				t.Skip("the flag -all was not given; make link-test has it")
+			}
 			tree := c.makeTree(t)
 			flags := []string{"--module-dir", c.moduleDir(t), tree}
 			if c.share {
