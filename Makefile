@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install test podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api lint fuzz demo clean
+.PHONY: build install test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api lint fuzz demo clean
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -37,14 +37,13 @@ build:
 install: build
 	install -D -m 755 bin/skopeo-cfs '$(DESTDIR)$(PREFIX)/bin/skopeo-cfs'
 
-# Packages in which goroutines share memory: their tests run with the race detector.
-RACE := ./splitstream ./composefsrepo ./source ./zerocopy/... ./internal/await
-
 # Says which tests were left out, and why: those that need root, mostly.
 test:
-	@set -o pipefail; quietly() { "$$@" | grep -vE '^(=== |PASS$$| *--- PASS|\?.*no test files)'; }; \
-	quietly $(GO) test -v -race -tags '$(TAGS)' $(RACE) && \
-	quietly $(GO) test -v -tags '$(TAGS)' $$(comm -13 <($(GO) list $(RACE) | sort) <($(GO) list ./... | sort))
+	@set -o pipefail; $(GO) test -v -tags '$(TAGS)' ./... | grep -vE '^(=== |PASS$$| *--- PASS|\?.*no test files)'
+
+# The packages in which goroutines share memory, with the race detector.
+race:
+	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./source ./zerocopy/... ./internal/await
 
 # The tests beside other programs, of copies that are ended and of disks that fail,
 # at length. Writes docs/reliability.md.
@@ -61,7 +60,7 @@ podmanio-sources:
 podmanio: podmanio-sources
 	$(GO) vet -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
 	$(GO) build -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
-	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./zerocopy ./zerocopy/unpack ./source ./transport ./rearchive
+	$(GO) test -short -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./zerocopy ./zerocopy/unpack ./source ./transport ./rearchive
 	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '$(V2TESTS)' ./cmd/skopeo-cfs
 
 # That everything compiles with the older ones, too; without cgo, which would have

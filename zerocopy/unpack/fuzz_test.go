@@ -141,6 +141,9 @@ func fuzzOptions() []*archive.TarOptions {
 // What is known of a path may be what is known of another with the same hash: such
 // a tar may not be unpacked, but it is not unpacked otherwise either.
 func TestPathsWithOneHash(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	unpacked := 0
 	for bits := range 10 {
 		unpack.WithPathBits(bits, func() {
