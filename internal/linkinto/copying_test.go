@@ -49,7 +49,7 @@ func TestLinkedProgramsCopyImages(t *testing.T) {
 		"skopeo of podman 6, sharing":  {skopeo6, true, []string{"copy", "IMAGE", "containers-storage:@ID"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !*all && name != "podman up to 5.6, sharing" { // the documentation has podman 6
+			if !*all && name != "podman 6, sharing" {
 				t.Skip("make link-test has this one")
 			}
 			tree := c.makeTree(t)

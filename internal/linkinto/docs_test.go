@@ -18,6 +18,9 @@ import (
 // The commands in docs/linking.md do what is said there, in the order in which
 // they are there.
 func TestTheCommandsInTheDocumentation(t *testing.T) {
+	if !*all {
+		t.Skip("make link-test has this one")
+	}
 	needs.Root(t)
 	needs.Tool(t, "make")
 	dir := t.TempDir()
