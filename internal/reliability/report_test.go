@@ -102,6 +102,14 @@ func counted(numbers map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
+// length says how long the run was.
+func length() string {
+	if *each == 0 {
+		return "the short form"
+	}
+	return fmt.Sprintf("%s for each test that can be repeated", *each)
+}
+
 // report returns the text of docs/reliability.md, for the command at a path.
 func report(t testing.TB, command string, all []fault, tallies []*tally) []byte {
 	t.Helper()
@@ -110,8 +118,7 @@ func report(t testing.TB, command string, all []fault, tallies []*tally) []byte 
 
 The tests in `+"`internal/reliability`"+` run skopeo-cfs as a user does, into
 containers-storage on XFS with reflinks, with real programs beside it. `+"`make reliability`"+`
-runs them for a long time (%s for each test that can be repeated) and writes this
-file; the gate runs a short form of them.
+repeats each for some time and writes this file; the gate runs a short form.
 
 A store is right when `+"`storage.Check`"+`, the check behind `+"`podman system check`"+`, finds nothing
 and no layer is incomplete. An image is right when podman lists it with the manifest
@@ -123,8 +130,8 @@ itself leaves when its process is killed does not count: `+"`.tmp-…`"+` next t
 was writing anew, and directories such as `+"`overlay/compat…`"+` and `+"`overlay/metacopy-check…`"+`
 in which it was trying the kernel out.
 
-This run: %s.
-`, *each, versions(t, command))
+This run: %s; %s.
+`, length(), versions(t, command))
 	section := ""
 	for i, f := range all {
 		if f.section != section {
