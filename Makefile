@@ -60,7 +60,7 @@ podmanio-sources:
 podmanio: podmanio-sources
 	$(GO) vet -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
 	$(GO) build -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
-	$(GO) test -short -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./zerocopy ./zerocopy/unpack ./source ./transport ./rearchive
+	$(GO) test -C $(V2) $(V2FLAGS) -short -tags '$(TAGS)' ./zerocopy ./zerocopy/unpack ./source ./transport ./rearchive
 	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '$(V2TESTS)' ./cmd/skopeo-cfs
 
 # That everything compiles with the older ones, too; without cgo, which would have

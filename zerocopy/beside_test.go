@@ -73,9 +73,9 @@ func TestLayersOnOthersWithIDMappings(t *testing.T) {
 	store := openStore(t, dir, "overlay")
 	mapped := []idtools.IDMap{{ContainerID: 0, HostID: 10000, Size: 1000}}
 	lowest := added.Layers[0].Digest.Encoded()
-	_, _, err := store.PutLayer(lowest, "", nil, "", false, &storage.LayerOptions{
-		IDMappingOptions: storage.IDMappingOptions{UIDMap: mapped, GIDMap: mapped},
-	}, file("lower"))
+	options := &storage.LayerOptions{}
+	options.UIDMap, options.GIDMap = mapped, mapped
+	_, _, err := store.PutLayer(lowest, "", nil, "", false, options, file("lower"))
 	require.NoError(t, err)
 	driver, err := store.GraphDriver()
 	require.NoError(t, err)
