@@ -74,7 +74,7 @@ func TestLayersOnOthersWithIDMappings(t *testing.T) {
 	mapped := []idtools.IDMap{{ContainerID: 0, HostID: 10000, Size: 1000}}
 	lowest := added.Layers[0].Digest.Encoded()
 	options := &storage.LayerOptions{}
-	options.UIDMap, options.GIDMap = mapped, mapped
+	options.IDMappingOptions.UIDMap, options.IDMappingOptions.GIDMap = mapped, mapped
 	_, _, err := store.PutLayer(lowest, "", nil, "", false, options, file("lower"))
 	require.NoError(t, err)
 	driver, err := store.GraphDriver()
