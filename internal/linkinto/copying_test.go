@@ -32,6 +32,9 @@ var all = flag.Bool("all", false, "link every program of both generations")
 // containers-storage. It is the same image; with the changed call it has its own
 // manifest, and its files share their blocks with the repository.
 func TestLinkedProgramsCopyImages(t *testing.T) {
+	if !*all {
+		t.Skip("make link-test has this one")
+	}
 	needs.Root(t)
 	needs.Tool(t, "make", "filefrag", "mkfs.xfs")
 	for name, c := range map[string]struct {
@@ -49,9 +52,6 @@ func TestLinkedProgramsCopyImages(t *testing.T) {
 		"skopeo of podman 6, sharing":  {skopeo6, true, []string{"copy", "IMAGE", "containers-storage:@ID"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !*all && name != "podman 6, sharing" {
-				t.Skip("make link-test has this one")
-			}
 			tree := c.makeTree(t)
 			flags := []string{"--module-dir", c.moduleDir(t), tree}
 			if c.share {
