@@ -135,7 +135,7 @@ func (c *copier) copy(ctx context.Context) (_ []byte, _ Stats, err error) {
 	if err != nil {
 		return nil, Stats{}, fmt.Errorf("looking at the store's driver: %w", err)
 	}
-	work, err := newWorkDir(ctx, driverHome(c.store, driver))
+	work, err := c.newWorkDir(ctx, driver)
 	if err != nil {
 		return nil, Stats{}, err
 	}
@@ -155,6 +155,13 @@ func (c *copier) copy(ctx context.Context) (_ []byte, _ Stats, err error) {
 	defer layers.close()
 	manifest, err := c.commit(ctx, layers, work, report)
 	return manifest, layers.result(), err
+}
+
+// newWorkDir returns a directory for the copy.
+func (c *copier) newWorkDir(ctx context.Context, driver drivers.Driver) (*workDir, error) {
+	return newWorkDir(ctx, driverHome(c.store, driver), func(abandoned *workDir) error {
+		return await.Do(ctx, func() error { return abandoned.completeRecord(c.store) })
+	})
 }
 
 // checkPolicy returns an error where the policy does not allow the image.
@@ -198,6 +205,9 @@ func (c *copier) newStager(ctx context.Context, driver drivers.Driver, work *wor
 // commit brings the layers into the store and has copy.Image make the image of
 // them.
 func (c *copier) commit(ctx context.Context, layers *layers, work *workDir, report *report) ([]byte, error) {
+	if err := work.noteImage(layers.image); err != nil {
+		return nil, fmt.Errorf("noting the image that is copied: %w", err)
+	}
 	for attempt := 1; ; attempt++ {
 		if err := layers.bring(ctx); err != nil {
 			return nil, err

@@ -41,7 +41,7 @@ func openLayers(t *testing.T) *layers {
 	t.Cleanup(func() { require.NoError(t, src.Close()) })
 	driver, err := store.GraphDriver()
 	require.NoError(t, err)
-	work, err := newWorkDir(t.Context(), driverHome(store, driver))
+	work, err := newWorkDir(t.Context(), driverHome(store, driver), func(*workDir) error { return nil })
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, work.remove()) })
 	s, err := newStager(store, driver, work)

@@ -34,9 +34,10 @@ type workDir struct {
 	dir  *os.File // holds the lock
 }
 
-// newWorkDir makes a workDir in home, the directory of a store's driver, and
-// removes those of processes that were killed. The caller calls remove.
-func newWorkDir(ctx context.Context, home string) (*workDir, error) {
+// newWorkDir makes a workDir in home, the directory of a store's driver. It calls
+// mend for each that a killed process has left, and removes that. The caller calls
+// remove.
+func newWorkDir(ctx context.Context, home string, mend func(abandoned *workDir) error) (*workDir, error) {
 	w := &workDir{home: home}
 	var abandoned []*workDir
 	// Making a directory and locking it must be one step to those who look for
@@ -60,7 +61,11 @@ func newWorkDir(ctx context.Context, home string) (*workDir, error) {
 		return nil
 	})
 	for _, a := range abandoned {
-		// What can't be removed now is left to the next copy.
+		// What can't be done now is left to the next copy.
+		if mend(a) != nil {
+			_ = a.dir.Close()
+			continue
+		}
 		_ = a.remove()
 	}
 	if err != nil {
