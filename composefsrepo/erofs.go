@@ -79,6 +79,20 @@ func (r *Repo) ImagesOfEROFS(ctx context.Context, d fsverity.Digest) ([]NamedIma
 	return images, nil
 }
 
+// EROFS returns the EROFS images that were made of the image, as its config's stream
+// refers to them: by the names of the references ("composefs.image" and others that
+// begin so), the fs-verity digests. A deployment has such a digest as its ID.
+// Configs that older importers have stored lack them.
+func (i *Image) EROFS() map[string]fsverity.Digest {
+	images := map[string]fsverity.Digest{}
+	for name, ref := range i.configRefs {
+		if strings.HasPrefix(name, erofsRef) {
+			images[name] = ref
+		}
+	}
+	return images
+}
+
 // configsOfEROFS returns the configs that refer to the EROFS image d, sorted.
 func (r *Repo) configsOfEROFS(ctx context.Context, d fsverity.Digest) ([]digest.Digest, error) {
 	all, err := r.digestsOf(configPrefix)

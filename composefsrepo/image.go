@@ -38,6 +38,8 @@ type Image struct {
 
 	// Layers are as many, and in the same order, as the manifest's.
 	Layers []Layer
+
+	configRefs map[string]fsverity.Digest
 }
 
 // ImageByTag opens the image that a tag, as Tags lists it, stands for. The
@@ -223,7 +225,7 @@ func (r *Repo) assemble(ctx context.Context, d digest.Digest, stored *document) 
 	return &Image{
 		repo:     r,
 		Manifest: stored.raw, ManifestType: m.MediaType, ManifestDigest: d,
-		Config: config.raw, ConfigDescriptor: m.Config,
+		Config: config.raw, ConfigDescriptor: m.Config, configRefs: config.refs,
 		Layers: layers,
 	}, nil
 }
@@ -252,7 +254,7 @@ func (r *Repo) assembleFromConfig(ctx context.Context, d digest.Digest, at fsver
 	descriptor := imgspecv1.Descriptor{MediaType: imgspecv1.MediaTypeImageConfig, Digest: d, Size: int64(len(config.raw))}
 	image := &Image{
 		repo:   r,
-		Config: config.raw, ConfigDescriptor: descriptor,
+		Config: config.raw, ConfigDescriptor: descriptor, configRefs: config.refs,
 		Layers: layers,
 	}
 	return image, image.synthesise()

@@ -14,12 +14,16 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+
+	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 type inspectOptions struct {
 	global      *globalOptions
 	registry    endpoint
 	raw, config bool
+	format      string
+	noTags      bool
 }
 
 func newInspectCommand(global *globalOptions) *cobra.Command {
@@ -27,8 +31,16 @@ func newInspectCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect IMAGE",
 		Short: "Show what an image is",
+		Long: `Show what an image is, as JSON.
+
+Of an image in a composefs repository, "Composefs" has what only the repository
+knows: for each layer the diff ID, the name of the object with its stream, and how
+much of it is in objects and how much in the stream itself; what the image takes in
+the repository, and what it shares with other tagged images; the EROFS images made of
+it, and the deployments that boot from these. All sizes are in bytes.`,
 		Example: `  skopeo-cfs inspect composefs:quay.io/org/os:42
-  skopeo-cfs inspect --raw 'composefs:[/srv/repo]os' | jq .layers`,
+  skopeo-cfs inspect --raw 'composefs:[/srv/repo]os' | jq .layers
+  skopeo-cfs inspect --format '{{.Name}}@{{.Digest}}' composefs:@booted`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return options.run(cmd.Context(), args[0], cmd.OutOrStdout())
@@ -37,6 +49,8 @@ func newInspectCommand(global *globalOptions) *cobra.Command {
 	options.registry.addFlags(cmd.Flags(), "", "the registry")
 	cmd.Flags().BoolVar(&options.raw, "raw", false, "print the manifest as it is; with --config, the config")
 	cmd.Flags().BoolVar(&options.config, "config", false, "print the config in the form of OCI")
+	cmd.Flags().StringVarP(&options.format, "format", "f", "", "print it by the Go `template`, as in {{.Digest}}")
+	cmd.Flags().BoolVarP(&options.noTags, "no-tags", "n", false, "do not list the other tags of the image's repository")
 	return cmd
 }
 
@@ -53,6 +67,7 @@ type inspection struct {
 	Layers        []string
 	LayersData    []types.ImageInspectLayer `json:",omitempty"`
 	Env           []string
+	Composefs     *composefsInspection `json:",omitempty"`
 }
 
 func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer) (err error) {
@@ -117,9 +132,20 @@ func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *
 	if err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(stdout)
-	encoder.SetIndent("", "    ")
-	return encoder.Encode(out)
+	if !o.noTags {
+		if out.RepoTags, err = repoTags(ctx, src, sys); err != nil {
+			return fmt.Errorf("listing the tags of its repository (--no-tags goes without): %w", err)
+		}
+	}
+	if composefs, ok := src.(*source.Source); ok {
+		if out.Composefs, err = inspectComposefs(ctx, composefs); err != nil {
+			return err
+		}
+	}
+	if o.format != "" {
+		return printFormat(o.format, []*inspection{out}, stdout)
+	}
+	return printJSON(out, stdout)
 }
 
 // inspectArtifact returns what there is to say of something whose config is not

@@ -85,3 +85,39 @@ func TestInspectOtherTransports(t *testing.T) {
 	got.requireSuccess(t)
 	assert.Contains(t, got.stdout, readImage(t, to).manifest.String())
 }
+
+// What only the repository knows of an image adds up, and names what has the same
+// objects.
+func TestInspectOfTheRepository(t *testing.T) {
+	t.Parallel()
+	repo, want := fixtures.Unpack(t, "sha512"), fixtures.Expected(t)["hello"]
+	got := runCommand(t, "inspect", "composefs:["+repo+"]hello")
+	got.requireSuccess(t)
+	var shown inspection
+	require.NoError(t, json.Unmarshal([]byte(got.stdout), &shown))
+	assert.Equal(t, []string{"latest"}, shown.RepoTags)
+	c := shown.Composefs
+	require.NotNil(t, c)
+	assert.Equal(t, repo, c.Repository)
+	assert.Equal(t, want.Config, c.ImageID)
+	assert.Equal(t, "fsverity-sha512-12", c.Algorithm)
+	assert.Equal(t, c.Size, c.Shared+c.Unique)
+	require.Len(t, c.Layers, len(want.Layers))
+	for n, l := range c.Layers {
+		assert.Equal(t, want.Layers[n].DiffID, l.DiffID)
+		assert.Equal(t, want.Layers[n].Digest, l.Digest)
+		assert.Equal(t, want.Layers[n].DiffSize, l.InObjects+l.Inline)
+		assert.FileExists(t, filepath.Join(repo, "objects", l.Verity[:2], l.Verity[2:]))
+	}
+	require.NotEmpty(t, c.EROFS)
+	for _, id := range c.EROFS {
+		assert.FileExists(t, filepath.Join(repo, "images", id))
+	}
+	var tags []string
+	for _, other := range c.SharedWith {
+		assert.Positive(t, other.Size)
+		tags = append(tags, other.Tag)
+	}
+	assert.Contains(t, tags, "localhost/zstd:latest")
+	assert.NotContains(t, tags, "plain", "it is the same image")
+}

@@ -46,7 +46,7 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, without a look at the trust policy")
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
-	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(),
+	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
 		newDeploymentsCommand(), newCopyToStorageCommand(&options))
 	return root
 }

@@ -17,6 +17,7 @@ var order = []string{
 	"fsverity",
 	"splitstream",
 	"composefsrepo",
+	"internal/usage",
 	"bootc",
 	"internal/defaultrepo",
 	"reference",
