@@ -27,7 +27,12 @@ type copyOptions struct {
 	digestFile      string
 	preserveDigests bool
 	noZeroCopy      bool
+	parallelCopies  uint
 	mend            mendOptions
+	destination     destinationOptions
+	instances       instanceOptions
+	signing         signingOptions
+	retry           retryOptions
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -60,6 +65,11 @@ the uncompressed layers already.`,
 func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	o.source.addFlags(flags, "src-", "the source registry")
 	o.dest.addFlags(flags, "dest-", "the destination registry")
+	o.destination.addFlags(flags)
+	o.instances.addFlags(flags)
+	o.signing.addFlags(flags)
+	o.retry.addFlags(flags)
+	flags.UintVar(&o.parallelCopies, "image-parallel-copies", 0, "copy up to `number` layers at once (default: as many as suit)")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
 	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
 	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
@@ -106,6 +116,11 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 		DestinationCtx:        destContext,
 		ForceManifestMIMEType: manifestType,
 		PreserveDigests:       o.preserveDigests,
+		MaxParallelDownloads:  o.parallelCopies,
+	}
+	defer o.signing.close()
+	if err := errors.Join(o.destination.apply(dest, options), o.instances.apply(options), o.signing.apply(options, stdout)); err != nil {
+		return err
 	}
 	if !o.quiet {
 		options.ReportWriter = stdout
@@ -114,7 +129,11 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	copied, err := o.copyImage(ctx, policy, arrival.to, src, options)
+	var copied []byte
+	err = o.retry.do(ctx, func() (err error) {
+		copied, err = o.copyImage(ctx, policy, arrival.to, src, options)
+		return err
+	})
 	if err := arrival.end(ctx, err, options); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

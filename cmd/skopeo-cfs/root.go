@@ -1,11 +1,19 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
 	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 )
+
+// errTimeout is the cause of the end that --command-timeout puts to a command.
+var errTimeout = errors.New("the command has reached its --command-timeout")
 
 // globalOptions are the flags that every subcommand has.
 type globalOptions struct {
@@ -14,6 +22,12 @@ type globalOptions struct {
 	insecurePolicy bool
 	tmpDir         string
 	authFile       string
+	timeout        time.Duration
+	// These choose an image of a list, "" being this platform's.
+	architecture, os, variant string
+	registriesDir             string
+	registriesConf            string
+	userAgentPrefix           string
 }
 
 func newRootCommand() *cobra.Command {
@@ -34,9 +48,14 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 		Version:       versions(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			if options.debug {
 				logrus.SetLevel(logrus.DebugLevel)
+			}
+			if options.timeout > 0 {
+				ctx, cancel := context.WithCancelCause(cmd.Context())
+				time.AfterFunc(options.timeout, func() { cancel(fmt.Errorf("%w of %s", errTimeout, options.timeout)) })
+				cmd.SetContext(ctx)
 			}
 		},
 	}
@@ -46,6 +65,13 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, without a look at the trust policy")
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
+	flags.DurationVar(&options.timeout, "command-timeout", 0, "end the command after a `time`, as in 90s (default: never)")
+	flags.StringVar(&options.architecture, "override-arch", "", "take the image for `architecture` of a list, instead of this machine's")
+	flags.StringVar(&options.os, "override-os", "", "take the image for an operating `system` of a list, instead of the running one's")
+	flags.StringVar(&options.variant, "override-variant", "", "take the image for a `variant` of the architecture of a list, instead of this machine's")
+	flags.StringVar(&options.registriesDir, "registries.d", "", "`directory` with the configuration of registries' signatures, instead of the system's")
+	flags.StringVar(&options.registriesConf, "registries-conf", "", "`path` of the configuration of registries, instead of the system's")
+	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "begin of the user `agent` that registries are told")
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
 		newDeploymentsCommand(), newCopyToStorageCommand(&options))
 	return root
@@ -53,11 +79,20 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 
 // systemContext returns what the flags mean to containers/image.
 func (o *globalOptions) systemContext() *types.SystemContext {
+	agent := "skopeo-cfs/" + version()
+	if o.userAgentPrefix != "" {
+		agent = o.userAgentPrefix + " " + agent
+	}
 	return &types.SystemContext{
 		AuthFilePath:                o.authFile,
 		BigFilesTemporaryDir:        o.tmpDir,
 		SignaturePolicyPath:         o.policyPath,
-		DockerRegistryUserAgent:     "skopeo-cfs/" + version(),
+		RegistriesDirPath:           o.registriesDir,
+		SystemRegistriesConfPath:    o.registriesConf,
+		ArchitectureChoice:          o.architecture,
+		OSChoice:                    o.os,
+		VariantChoice:               o.variant,
+		DockerRegistryUserAgent:     agent,
 		DockerInsecureSkipTLSVerify: types.OptionalBoolUndefined,
 	}
 }

@@ -188,7 +188,7 @@ func (r release) startingMod(tree string) ([]byte, error) {
 			}
 		}
 	}
-	for path, version := range map[string]string{"go.podman.io/image/v5": r.image, "go.podman.io/storage": r.storage} {
+	for path, version := range r.libraries() {
 		if err := mod.AddRequire(path, version); err != nil {
 			return nil, err
 		}
@@ -208,7 +208,7 @@ func (r release) isIn(path string) error {
 	for _, require := range mod.Require {
 		got[require.Mod.Path] = require.Mod.Version
 	}
-	for path, want := range map[string]string{"go.podman.io/image/v5": r.image, "go.podman.io/storage": r.storage} {
+	for path, want := range r.libraries() {
 		if got[path] != want {
 			return fmt.Errorf("%s became %s, not %s", path, strings.TrimSpace(got[path]+" "), want)
 		}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/containers/image/v5/copy"
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/pkg/cli"
+	"github.com/containers/image/v5/pkg/cli/sigstore"
+	"github.com/containers/image/v5/signature/signer"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// signingOptions say which signatures a copy gets, with skopeo's names.
+type signingOptions struct {
+	remove         bool
+	bySigstore     string
+	byPrivateKey   string
+	identity       string
+	passphraseFile string
+
+	signers []*signer.Signer
+}
+
+func (o *signingOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.remove, "remove-signatures", false, "do not copy the source's signatures")
+	flags.StringVar(&o.bySigstore, "sign-by-sigstore", "", "sign the copy as the sigstore parameter file at `path` says; see containers-sigstore-signing-params.yaml(5)")
+	flags.StringVar(&o.byPrivateKey, "sign-by-sigstore-private-key", "", "sign the copy with the sigstore private key at `path`")
+	flags.StringVar(&o.identity, "sign-identity", "", "`reference` that the signature is for (default: the destination's)")
+	flags.StringVar(&o.passphraseFile, "sign-passphrase-file", "", "read the passphrase of the private key from the file at `path`")
+}
+
+// apply sets what the flags say. The caller calls close after the copy.
+func (o *signingOptions) apply(options *copy.Options, stdout io.Writer) error {
+	options.RemoveSignatures = o.remove
+	if o.bySigstore == "" && o.byPrivateKey == "" {
+		if o.identity != "" || o.passphraseFile != "" {
+			return fmt.Errorf("--sign-identity and --sign-passphrase-file need --sign-by-sigstore or --sign-by-sigstore-private-key")
+		}
+		return nil
+	}
+	if o.identity != "" {
+		named, err := reference.ParseNamed(o.identity)
+		if err != nil {
+			return fmt.Errorf("--sign-identity %q: %w", o.identity, err)
+		}
+		options.SignIdentity = named
+	}
+	if o.byPrivateKey != "" {
+		passphrase, err := o.passphrase()
+		if err != nil {
+			return err
+		}
+		options.SignBySigstorePrivateKeyFile, options.SignSigstorePrivateKeyPassphrase = o.byPrivateKey, passphrase
+	}
+	if o.bySigstore != "" {
+		signer, err := sigstore.NewSignerFromParameterFile(o.bySigstore, &sigstore.Options{
+			PrivateKeyPassphrasePrompt: func(string) (string, error) {
+				passphrase, err := o.passphrase()
+				return string(passphrase), err
+			},
+			Stdin: os.Stdin, Stdout: stdout,
+		})
+		if err != nil {
+			return fmt.Errorf("--sign-by-sigstore: %w", err)
+		}
+		o.signers = append(o.signers, signer)
+		options.Signers = o.signers
+	}
+	return nil
+}
+
+// passphrase reads the passphrase of a private key from its file, else from the
+// terminal.
+func (o *signingOptions) passphrase() ([]byte, error) {
+	if o.passphraseFile != "" {
+		passphrase, err := cli.ReadPassphraseFile(o.passphraseFile)
+		if err != nil {
+			return nil, fmt.Errorf("--sign-passphrase-file: %w", err)
+		}
+		return []byte(passphrase), nil
+	}
+	return promptForPassphrase()
+}
+
+// promptForPassphrase asks for the passphrase on the terminal.
+func promptForPassphrase() ([]byte, error) {
+	stdin := int(os.Stdin.Fd())
+	if !term.IsTerminal(stdin) {
+		return nil, errors.New("standard input is no terminal to ask for the private key's passphrase: --sign-passphrase-file names a file with it")
+	}
+	fmt.Fprint(os.Stderr, "Passphrase of the private key: ")
+	passphrase, err := term.ReadPassword(stdin)
+	fmt.Fprintln(os.Stderr)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return passphrase, nil
+}
+
+// close ends the use of what signs.
+func (o *signingOptions) close() {
+	for _, s := range o.signers {
+		_ = s.Close() // nothing is lost by it
+	}
+}
