@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api lint fuzz demo clean
+.PHONY: build install docs test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api lint fuzz demo clean
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -34,8 +34,25 @@ build:
 	$(GO) build $(BUILDFLAGS) -tags '$(TAGS)' $(if $(VERSION),-ldflags '-X main.stated=$(VERSION)') \
 		-o '$(CURDIR)/bin/skopeo-cfs' ./cmd/skopeo-cfs
 
-install: build
+# The command, its completions for bash, zsh and fish, and its manual pages.
+SHARE = $(DESTDIR)$(PREFIX)/share
+install: build docs
 	install -D -m 755 bin/skopeo-cfs '$(DESTDIR)$(PREFIX)/bin/skopeo-cfs'
+	install -D -m 644 bin/completions/bash '$(SHARE)/bash-completion/completions/skopeo-cfs'
+	install -D -m 644 bin/completions/zsh '$(SHARE)/zsh/site-functions/_skopeo-cfs'
+	install -D -m 644 bin/completions/fish '$(SHARE)/fish/vendor_completions.d/skopeo-cfs.fish'
+	install -d '$(SHARE)/man/man1'
+	install -m 644 bin/man/*.1 '$(SHARE)/man/man1'
+
+# The manual pages, made of docs/*.1.md, and the completions, in bin.
+docs: build
+	mkdir -p bin/man bin/completions
+	for page in docs/*.1.md; do \
+		$(GO) tool go-md2man -in "$$page" -out "bin/man/$$(basename "$$page" .md)" || exit 1; \
+	done
+	for shell in bash zsh fish; do \
+		bin/skopeo-cfs completion $$shell >bin/completions/$$shell || exit 1; \
+	done
 
 # Says which tests were left out, and why: those that need root, mostly.
 test:

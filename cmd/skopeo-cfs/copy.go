@@ -52,7 +52,8 @@ compresses them, so the manifest's digest changes, but where the manifest lists
 the uncompressed layers already.`,
 		Example: `  skopeo-cfs copy composefs:quay.io/org/os:42 containers-storage:quay.io/org/os:42
   skopeo-cfs copy 'composefs:[/srv/repo]os' docker://registry.example.com/org/os:42`,
-		Args: cobra.ExactArgs(2),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeImages(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return options.run(cmd.Context(), args[0], args[1], cmd.OutOrStdout())
 		},

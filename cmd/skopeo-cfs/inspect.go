@@ -41,7 +41,8 @@ it, and the deployments that boot from these. All sizes are in bytes.`,
 		Example: `  skopeo-cfs inspect composefs:quay.io/org/os:42
   skopeo-cfs inspect --raw 'composefs:[/srv/repo]os' | jq .layers
   skopeo-cfs inspect --format '{{.Name}}@{{.Digest}}' composefs:@booted`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeImages(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return options.run(cmd.Context(), args[0], cmd.OutOrStdout())
 		},

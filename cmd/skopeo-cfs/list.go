@@ -51,7 +51,8 @@ In a template the fields are .Tag .Digest .ID .Created .Layers .Size .Shared .Un
 		Example: `  skopeo-cfs list
   skopeo-cfs list --filter reference='quay.io/org/*' --sort created /srv/repo
   skopeo-cfs list --format 'table {{.Tag}}\t{{size .Unique}}'`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := defaultrepo.Path()
 			if len(args) > 0 {

@@ -33,7 +33,8 @@ JSON that skopeo prints. The brackets are part of the name; "composefs:" alone i
 default repository.`,
 		Example: `  skopeo-cfs list-tags 'composefs:[/srv/repo]'
   skopeo-cfs list-tags docker://registry.example.com/org/os`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.FixedCompletions([]cobra.Completion{"composefs:", "docker://"}, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return options.run(cmd.Context(), args[0], cmd.OutOrStdout())
 		},
