@@ -10,12 +10,12 @@ import (
 // ErrOption: an option of copy.Options can't be honored for this copy.
 var ErrOption = errors.New("not supported for this copy from a composefs repository")
 
-// checkOptions refuses options by name.
+// checkOptions refuses options by name. Keys to decrypt with are none of them: nothing
+// in a repository is encrypted, and buildah always brings an empty set.
 func checkOptions(o *copy.Options) error {
 	for name, set := range map[string]bool{
 		"signing":                        len(o.Signers) > 0 || o.SignBy != "" || o.SignBySigstorePrivateKeyFile != "",
 		"encryption":                     o.OciEncryptLayers != nil || o.OciEncryptConfig != nil,
-		"decryption":                     o.OciDecryptConfig != nil,
 		"a forced compression format":    o.ForceCompressionFormat,
 		"further compression variants":   len(o.EnsureCompressionVariantsExist) > 0,
 		"a timestamp of the destination": o.DestinationTimestamp != nil,

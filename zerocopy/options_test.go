@@ -11,6 +11,7 @@ import (
 	"github.com/containers/image/v5/copy"
 	imagestorage "github.com/containers/image/v5/storage"
 	"github.com/containers/image/v5/types"
+	encconfig "github.com/containers/ocicrypt/config"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -29,6 +30,16 @@ func TestResolvedReference(t *testing.T) {
 	_, image, err := imagestorage.ResolveReference(resolved)
 	require.NoError(t, err)
 	assert.Equal(t, want.Config.Encoded(), image.ID)
+}
+
+// buildah asks for layers to be decrypted, if there are such, whatever it pulls.
+func TestKeysToDecryptWithChangeNothing(t *testing.T) {
+	repo, want := fixtures.Unpack(t, "sha256"), fixtures.Layouts(t, "sha256")["hello"]
+	store := openStore(t, t.TempDir(), "overlay")
+	options := &copy.Options{OciDecryptConfig: &encconfig.DecryptConfig{}}
+	manifest, err := zerocopy.Copy(t.Context(), insecurePolicy(t), in(t, store, copied), composefs(t, repo, "hello"), options)
+	require.NoError(t, err)
+	assert.Equal(t, want.Manifest, digest.FromBytes(manifest))
 }
 
 func TestReportWriter(t *testing.T) {
