@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install docs test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api lint fuzz demo clean
+.PHONY: build install docs test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api manual lint fuzz demo clean
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -114,6 +114,10 @@ bench: build
 # Writes down what the packages export, after a change of that was meant.
 api:
 	$(GO) test -tags '$(TAGS)' -run '^TestAPI$$' ./internal/house -update
+
+# Writes the options in the manual pages anew, after a change of flags.
+manual:
+	$(GO) test -tags '$(TAGS)' -run '^TestManual$$' ./cmd/skopeo-cfs -update-manual
 
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
