@@ -17,6 +17,7 @@ var order = []string{
 	"fsverity",
 	"splitstream",
 	"composefsrepo",
+	"tree",
 	"internal/usage",
 	"bootc",
 	"internal/defaultrepo",
