@@ -1,7 +1,6 @@
 package tree_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -24,43 +23,6 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 	"github.com/skopeo-cfs/skopeo-cfs/tree"
 )
-
-// entry is an entry of a tar, with its content.
-type entry struct {
-	tar.Header
-	content string
-}
-
-func file(name, content string) entry {
-	return entry{tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644}, content}
-}
-
-func dir(name string) entry {
-	return entry{Header: tar.Header{Name: name + "/", Typeflag: tar.TypeDir, Mode: 0o750}}
-}
-
-func symlink(name, target string) entry {
-	return entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target}}
-}
-
-func hardLink(name, target string) entry {
-	return entry{Header: tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target, Mode: 0o644}}
-}
-
-// tarOf returns a tar.
-func tarOf(t testing.TB, entries ...entry) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, e := range entries {
-		e.Size = int64(len(e.content))
-		require.NoError(t, w.WriteHeader(&e.Header), e.Name)
-		_, err := io.WriteString(w, e.content)
-		require.NoError(t, err)
-	}
-	require.NoError(t, w.Close())
-	return out.Bytes()
-}
 
 // treeOf returns the tree of layers.
 func treeOf(t testing.TB, layers ...[]byte) *tree.Tree {
@@ -115,7 +77,7 @@ func pieced(t testing.TB, content []byte, sizes ...int) (string, *composefsrepo.
 func TestContentsInPieces(t *testing.T) {
 	const block = 512
 	long := strings.Repeat("0123456789abcdef", 8<<10) // 128 KiB
-	content := tarOf(t, dir("d"), file("d/long", long), file("d/short", "short"), file("empty", ""))
+	content := tartest.Tar(t, tartest.Dir("d"), tartest.File("d/long", long), tartest.File("d/short", "short"), tartest.File("empty", ""))
 	want := listTree(t, treeOf(t, content))
 	at := 2 * block // where the long file begins
 	for name, sizes := range map[string][]int{
@@ -150,7 +112,7 @@ func TestContentsInPieces(t *testing.T) {
 // Equal keys mean equal contents, whatever pieces these are in.
 func TestKeys(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", 8<<10)
-	content := tarOf(t, file("long", long))
+	content := tartest.Tar(t, tartest.File("long", long))
 	key := func(sizes ...int) tree.Key {
 		_, image := pieced(t, content, sizes...)
 		files, err := tree.Read(t.Context(), image)
@@ -172,7 +134,7 @@ func TestKeys(t *testing.T) {
 			assert.NotEqual(t, a, b)
 		}
 	}
-	files := treeOf(t, tarOf(t, file("small", "x"), file("same", "x"), file("other", "y"), file("empty", ""), dir("d")))
+	files := treeOf(t, tartest.Tar(t, tartest.File("small", "x"), tartest.File("same", "x"), tartest.File("other", "y"), tartest.File("empty", ""), tartest.Dir("d")))
 	root := files.Root()
 	assert.Equal(t, root.Child("small").Key(), root.Child("same").Key())
 	assert.NotEqual(t, root.Child("small").Key(), root.Child("other").Key())
@@ -184,8 +146,8 @@ func TestKeys(t *testing.T) {
 // Content of a sparse file is what the tar makes of it.
 func TestSparse(t *testing.T) {
 	data := strings.Repeat("s", 512)
-	content := sparseTar(t, "1\n512\n512\n", data, 2000)
-	files := treeOf(t, content, tarOf(t, file("x", "x")))
+	content := tartest.Sparse(t, "sparse", "1\n512\n512\n", data, 2000)
+	files := treeOf(t, content, tartest.Tar(t, tartest.File("x", "x")))
 	want := strings.Repeat("\x00", 512) + data + strings.Repeat("\x00", 2000-1024)
 	got, err := files.FS(t.Context()).ReadFile("sparse")
 	require.NoError(t, err)
@@ -193,31 +155,17 @@ func TestSparse(t *testing.T) {
 	assert.EqualValues(t, 2000, files.Root().Child("sparse").Size)
 
 	// Of the same data at another place there is another key.
-	other := treeOf(t, sparseTar(t, "1\n0\n512\n", data, 2000))
+	other := treeOf(t, tartest.Sparse(t, "sparse", "1\n0\n512\n", data, 2000))
 	assert.NotEqual(t, files.Root().Child("sparse").Key(), other.Root().Child("sparse").Key())
 
-	huge := treeOf(t, sparseTar(t, "1\n512\n512\n", data, 1<<60))
+	huge := treeOf(t, tartest.Sparse(t, "sparse", "1\n512\n512\n", data, 1<<60))
 	_, err = huge.FS(t.Context()).ReadFile("sparse")
 	assert.ErrorIs(t, err, tree.ErrTooLarge)
 }
 
-// sparseTar returns a tar of a sparse file in the format of GNU tar.
-func sparseTar(t testing.TB, sparseMap, data string, size int) []byte {
-	t.Helper()
-	e := file("GNUSparseFile.0/sparse", sparseMap+strings.Repeat("\x00", 512-len(sparseMap))+data)
-	e.Format = tar.FormatPAX
-	e.PAXRecords = map[string]string{}
-	content := tarOf(t, e, file("after", "after"))
-	records := tartest.PAXRecords("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", itoa(size))
-	header := tarOf(t, file("PaxHeaders/sparse", records))[:1024]
-	header[156] = 'x'
-	checksum(header)
-	return append(header, content...)
-}
-
 func TestAlteredObjects(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", 16<<10) // four blocks
-	content := tarOf(t, file("long", long), file("short", strings.Repeat("s", 100)))
+	content := tartest.Tar(t, tartest.File("long", long), tartest.File("short", strings.Repeat("s", 100)))
 	alter := func(t *testing.T, repo string, n *tree.Node, at int64, with string) {
 		name := n.Object().String()
 		f, err := os.OpenFile(filepath.Join(repo, "objects", name[:2], name[2:]), os.O_WRONLY, 0)
@@ -304,7 +252,7 @@ func TestAlteredObjects(t *testing.T) {
 // Once the context is done, open files end, those too of which nobody has read.
 func TestCancelledReads(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", 64<<10)
-	content := tarOf(t, file("long", long))
+	content := tartest.Tar(t, tartest.File("long", long))
 	for name, sizes := range map[string][]int{"object": {-512, len(long)}, "in the tar": {}} {
 		t.Run(name, func(t *testing.T) {
 			_, image := pieced(t, content, sizes...)
@@ -327,7 +275,7 @@ func TestCancelledReads(t *testing.T) {
 
 func TestReadLayer(t *testing.T) {
 	stop := errors.New("stop")
-	content := tarOf(t, dir("d"), file("d/a", strings.Repeat("a", 1000)), file(".wh.b", ""), file("c", "c"))
+	content := tartest.Tar(t, tartest.Dir("d"), tartest.File("d/a", strings.Repeat("a", 1000)), tartest.File(".wh.b", ""), tartest.File("c", "c"))
 	image, err := imageOf(t, content)
 	require.NoError(t, err)
 	var names []string

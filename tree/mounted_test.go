@@ -4,20 +4,16 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/containers/storage/pkg/archive"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -149,32 +145,6 @@ func sortNames(entries map[string]trees.Entry) {
 	}
 }
 
-// mount unpacks layers as containers-storage does, and mounts them as it does.
-func mount(t testing.TB, layers [][]byte) (string, error) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "m") // short, for long paths in it
-	require.NoError(t, err)
-	merged := filepath.Join(dir, "m")
-	t.Cleanup(func() {
-		if err := unix.Unmount(merged, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			t.Error(err)
-		}
-		assert.NoError(t, os.RemoveAll(dir))
-	})
-	lower := filepath.Join(dir, "empty")
-	require.NoError(t, os.Mkdir(lower, 0o755))
-	for i, layer := range layers {
-		at := filepath.Join(dir, fmt.Sprint(i))
-		require.NoError(t, os.Mkdir(at, 0o755))
-		if err := tartest.Extract(t, layer, at, &archive.TarOptions{WhiteoutFormat: archive.OverlayWhiteoutFormat}); err != nil {
-			return "", err
-		}
-		lower = at + ":" + lower
-	}
-	require.NoError(t, os.Mkdir(merged, 0o755))
-	return merged, unix.Mount("overlay", merged, "overlay", unix.MS_RDONLY, "lowerdir="+lower)
-}
-
 // imageOf returns an image of layers, of a new repository.
 func imageOf(t testing.TB, layers ...[]byte) (*composefsrepo.Image, error) {
 	t.Helper()
@@ -208,7 +178,7 @@ func compareMounted(t *testing.T, layers ...[]byte) bool {
 		return false
 	}
 	files, treeErr := tree.Read(t.Context(), image)
-	dir, err := mount(t, layers)
+	dir, err := tartest.Mount(t, layers)
 	if err != nil {
 		return false
 	}
@@ -251,7 +221,7 @@ func TestTarsOfTheGrammarMounted(t *testing.T) {
 	var usable [][]byte
 	for seed := 0; len(usable) < 80; seed++ {
 		layer := tartest.Generate(tartest.Choices(seed))
-		if _, err := mount(t, [][]byte{layer}); err == nil {
+		if _, err := tartest.Mount(t, [][]byte{layer}); err == nil {
 			usable = append(usable, layer)
 		}
 	}

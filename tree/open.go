@@ -106,7 +106,7 @@ func openInTar(ctx context.Context, t *Tree, i info) (fs.File, error) {
 		if err == errDone {
 			err = nil
 		} else if err == nil {
-			err = io.ErrUnexpectedEOF // the layer was another one before
+			err = inLayer(t.image, i.node.Layer, errors.New("it has changed since its headers were read"))
 		}
 		w.CloseWithError(err)
 	}()

@@ -4,10 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -35,7 +35,9 @@ func run(args []string) int {
 	notice.Handle(func(text string) { logrus.Warn(text) })
 	root := newRootCommand()
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
+	if err := root.ExecuteContext(ctx); errors.Is(err, errNoReader) {
+		return 128 + int(unix.SIGPIPE) // what a shell makes of programs that the signal ends
+	} else if err != nil {
 		fmt.Fprintln(os.Stderr, "skopeo-cfs: "+oneLine(err))
 		return 1
 	}
@@ -49,14 +51,7 @@ func oneLine(err error) string {
 	var b strings.Builder
 	for rest := strings.Join(lines, "; "); rest != ""; {
 		r, size := utf8.DecodeRuneInString(rest)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, rest[0])
-		case !strconv.IsPrint(r):
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		default:
-			b.WriteRune(r)
-		}
+		spell(&b, r, []byte(rest[:size]))
 		rest = rest[size:]
 	}
 	return b.String()

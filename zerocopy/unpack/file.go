@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/cloner"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/crc64iso"
 )
 
@@ -183,14 +184,14 @@ func (w *worker) fillFromFile(fd int, i *item, c content) error {
 	if err != nil {
 		return err
 	}
-	how, err := w.cloner.clone(fd, c.file, c.size)
+	how, err := w.cloner.cloner.Clone(fd, c.file, c.size)
 	if err != nil {
 		return err
 	}
 	switch {
-	case how == refused:
+	case how == cloner.Refused:
 		err = w.read(c.file, c, i, func(data []byte) error { return writeAll(fd, data) })
-	case how == shared && w.shows(c.file, &before):
+	case how == cloner.Shared && w.shows(c.file, &before):
 		if err = w.read(c.file, c, i, nil); err == nil {
 			err = unchanged(c, &before)
 		}
@@ -202,7 +203,7 @@ func (w *worker) fillFromFile(fd int, i *item, c content) error {
 	if err != nil {
 		return err
 	}
-	if how == shared {
+	if how == cloner.Shared {
 		w.shared += c.size
 	} else {
 		w.written += c.size

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/opencontainers/go-digest"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/tree"
+)
+
+func newLayerCommand(global *globalOptions) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "layer",
+		Short: "Look into the layers of an image",
+		Long: `Look into the layers of an image. A layer is named by its number, the lowest being
+1, or by its diff ID, of which 12 digits are enough.
+
+` + imageArgument,
+		Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(newLayerListCommand(global), newLayerCatCommand(global), newLayerFilesCommand(global))
+	return cmd
+}
+
+func newLayerListCommand(global *globalOptions) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ls IMAGE",
+		Short: "List the layers of an image",
+		Long: `List the layers of an image, the lowest first: their numbers, diff IDs, sizes as
+tars, and what created them, as the image's history has it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withImage(cmd.Context(), global, args[0], func(image *composefsrepo.Image) error {
+				return buffered(cmd.OutOrStdout(), func(out io.Writer) error { return listLayers(image, asJSON, out) })
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// listedLayer is a layer of the list.
+type listedLayer struct {
+	Index     int           `json:"index"`
+	DiffID    digest.Digest `json:"diffID"` // of a blob that is no tar, its digest
+	Size      int64         `json:"size"`   // of the tar, in bytes
+	CreatedBy string        `json:"createdBy,omitempty"`
+}
+
+func listLayers(image *composefsrepo.Image, asJSON bool, out io.Writer) error {
+	layers, created := []listedLayer{}, createdBy(image)
+	for n, l := range image.Layers {
+		layers = append(layers, listedLayer{n + 1, l.Digest(), l.Size, created[n]})
+	}
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "    ")
+		return encoder.Encode(layers)
+	}
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "INDEX\tDIFF ID\tSIZE\tCREATED BY")
+	for _, l := range layers {
+		fmt.Fprintf(table, "%d\t%s\t%d\t%s\n", l.Index, l.DiffID, l.Size, shortened(l.CreatedBy))
+	}
+	return table.Flush()
+}
+
+// createdBy returns what the history has of each layer, "" where it has nothing.
+func createdBy(image *composefsrepo.Image) []string {
+	created := make([]string, len(image.Layers))
+	var config imgspecv1.Image
+	if err := json.Unmarshal(image.Config, &config); err != nil {
+		return created
+	}
+	n := 0
+	for _, h := range config.History {
+		if !h.EmptyLayer && n < len(created) {
+			created[n] = h.CreatedBy
+			n++
+		}
+	}
+	return created
+}
+
+// shortened returns the beginning of a text, fit for a table.
+func shortened(text string) string {
+	const most = 60
+	if characters := []rune(text); len(characters) > most {
+		text = string(characters[:most-1]) + "…"
+	}
+	return printable(text)
+}
+
+func newLayerCatCommand(global *globalOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cat IMAGE INDEX|DIFF_ID",
+		Short: "Write a layer's tar to standard output",
+		Long: `Write the tar of a layer to standard output, bit for bit as its diff ID has it. Where
+it is not, that is an error at its end. A terminal is refused.`,
+		Example: `  skopeo-cfs layer cat os:42 3 | tar -tv`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withImage(cmd.Context(), global, args[0], func(image *composefsrepo.Image) error {
+				return catLayer(cmd.Context(), image, args[1], cmd.OutOrStdout())
+			})
+		},
+	}
+}
+
+func catLayer(ctx context.Context, image *composefsrepo.Image, layer string, stdout io.Writer) error {
+	n, err := findLayer(image, layer)
+	if err != nil {
+		return err
+	}
+	if isTerminal(stdout) {
+		return errors.New("standard output is a terminal, which a tar is nothing for")
+	}
+	content, err := image.OpenLayer(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	_, err = io.Copy(stdout, content)
+	return noReader(err)
+}
+
+func newLayerFilesCommand(global *globalOptions) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "files IMAGE INDEX|DIFF_ID",
+		Short: "List the entries of a layer",
+		Long: `List the entries of a layer in their order, whiteouts included: .wh.NAME hides NAME
+of the layers below, .wh..wh..opq all that they have in its directory. Columns are those of "skopeo-cfs files". No
+content is read.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withImage(cmd.Context(), global, args[0], func(image *composefsrepo.Image) error {
+				return buffered(cmd.OutOrStdout(), func(out io.Writer) error {
+					return listEntries(cmd.Context(), image, args[1], asJSON, out)
+				})
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func listEntries(ctx context.Context, image *composefsrepo.Image, layer string, asJSON bool, out io.Writer) error {
+	n, err := findLayer(image, layer)
+	if err != nil {
+		return err
+	}
+	list := jsonArray{out: out}
+	err = tree.ReadLayer(ctx, image, n, func(e *tree.Entry) error {
+		f := listEntry(e)
+		if asJSON {
+			return list.add(f)
+		}
+		cells := f.columns(e.Name)
+		_, err := fmt.Fprintf(out, "%s %7s %7s %11s %s %s\n", cells[0], cells[1], cells[2], cells[3], cells[4], cells[5])
+		return err
+	})
+	if err != nil || !asJSON {
+		return err
+	}
+	return list.end()
+}
+
+// findLayer returns the index of the layer that a number, or a diff ID, names.
+func findLayer(image *composefsrepo.Image, name string) (int, error) {
+	if n, err := strconv.Atoi(name); err == nil && n >= 1 && n <= len(image.Layers) {
+		return n - 1, nil
+	}
+	const enough = 12 // digits
+	prefix := strings.TrimPrefix(name, "sha256:")
+	found := -1
+	for n, l := range image.Layers {
+		d := l.Digest()
+		isIt := name == d.String() || len(prefix) >= enough && strings.HasPrefix(d.Encoded(), prefix)
+		switch {
+		case !isIt:
+		case found >= 0 && image.Layers[found].Digest() != d:
+			return 0, fmt.Errorf("layer %q: several of the image's layers begin so", name)
+		case found < 0:
+			found = n
+		}
+	}
+	if found < 0 {
+		return 0, fmt.Errorf("layer %q: the image has layers 1 to %d, and none with such a diff ID", name, len(image.Layers))
+	}
+	return found, nil
+}
