@@ -66,3 +66,35 @@ func (c *LayerChunks) CheckStream(ctx context.Context) error {
 	}
 	return nil
 }
+
+// SizesAddUp tells whether the pieces of the i-th layer have the size together that
+// its stream states. If they don't, an object is missing, or was altered. Contents
+// are not looked at.
+func (i *Image) SizesAddUp(ctx context.Context, n int) (bool, error) {
+	chunks, err := i.LayerChunks(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	defer chunks.Close()
+	for left := chunks.stream.Size(); ; {
+		chunk, err := chunks.Next()
+		if errors.Is(err, io.EOF) {
+			return left == 0, nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return false, inLayer(i.Layers[n], err)
+		}
+		size := int64(len(chunk.Inline))
+		if !chunk.Object.IsZero() {
+			if size, err = i.repo.objectSize(chunk.Object); err != nil {
+				return false, nil
+			}
+		}
+		if left -= size; left < 0 {
+			return false, nil
+		}
+	}
+}

@@ -32,8 +32,9 @@ type Entry struct {
 // The layer's stream is found to be what its name says before anything is taken from
 // it. Contents in objects are not read, and the layer is not checked against its diff
 // ID, unless the tar has no end: an error wraps composefsrepo.ErrCut where that is not
-// how the layer was. Errors wrap ErrNotTar where the layer is no tar,
-// composefsrepo.ErrVerity or ErrMissingObject, or others of the layer's stream.
+// how the layer was. That the object with a content is missing, or has another size,
+// is found when it is opened. Errors wrap ErrNotTar where the layer is no tar,
+// composefsrepo.ErrVerity, or others of the layer's stream.
 func ReadLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(*Entry) error) error {
 	return readLayer(ctx, image, n, func(_ int, e *Entry) error { return do(e) })
 }
@@ -69,7 +70,7 @@ func scanLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(i
 	if err := chunks.CheckStream(ctx); err != nil {
 		return err
 	}
-	s := &stream{ctx: ctx, image: image, chunks: chunks}
+	s := &stream{ctx: ctx, image: image, number: n, chunks: chunks}
 	defer s.close()
 	entries := tar.NewReader(s)
 	for number := 0; ; number++ {

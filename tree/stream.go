@@ -30,6 +30,7 @@ type Piece struct {
 type stream struct {
 	ctx    context.Context
 	image  *composefsrepo.Image
+	number int // of the layer
 	chunks *composefsrepo.LayerChunks
 
 	inline  []byte // what is left of the current chunk, where it is inline
@@ -40,13 +41,19 @@ type stream struct {
 
 	taken int64 // bytes taken out that archive/tar has yet to pass over
 	ended bool  // there are no more chunks
-	err   error // of the layer's stream, but for its end
+
+	// Objects have the sizes that they are to have together, or not, where that was
+	// looked at.
+	intact, damaged bool
+
+	err error // of the layer's stream, but for its end
 }
 
 // advance makes the next chunk the current one, where there is nothing left of it.
-func (s *stream) advance() error {
+// Content is how much of a file's content comes next, 0 where that is a header.
+func (s *stream) advance(content int64) error {
 	for len(s.inline) == 0 && s.at == s.size {
-		if err := s.next(); err != nil {
+		if err := s.next(content); err != nil {
 			if s.ended = errors.Is(err, io.EOF); !s.ended {
 				s.err = err
 			}
@@ -56,7 +63,7 @@ func (s *stream) advance() error {
 	return nil
 }
 
-func (s *stream) next() error {
+func (s *stream) next(content int64) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
@@ -67,9 +74,32 @@ func (s *stream) next() error {
 	}
 	s.inline, s.object, s.size, s.at = chunk.Inline, chunk.Object, 0, 0
 	if !chunk.Object.IsZero() {
-		s.size, err = s.image.ObjectSize(chunk.Object)
+		s.size, err = s.sizeOf(chunk.Object, content)
 	}
 	return err
+}
+
+// sizeOf returns the size of an object. Where there must be one that is damaged, an
+// object is taken to have all that is left of a content, as importers write them:
+// what follows can still be read then.
+func (s *stream) sizeOf(object fsverity.Digest, content int64) (int64, error) {
+	size, err := s.image.ObjectSize(object)
+	if content == 0 || err == nil && size == content {
+		return size, err
+	}
+	if err != nil && !errors.Is(err, composefsrepo.ErrMissingObject) && !errors.Is(err, composefsrepo.ErrNotRegular) {
+		return 0, err
+	}
+	if err == nil && !s.damaged && !s.intact {
+		if s.intact, err = s.image.SizesAddUp(s.ctx, s.number); err != nil {
+			return 0, err
+		}
+		s.damaged = !s.intact
+	}
+	if err == nil && s.intact {
+		return size, nil
+	}
+	return content, nil
 }
 
 // Read implements io.Reader.
@@ -79,7 +109,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		s.taken -= n
 		return int(n), nil
 	}
-	if err := s.advance(); err != nil {
+	if err := s.advance(0); err != nil {
 		return 0, err
 	}
 	if len(s.inline) > 0 {
@@ -133,7 +163,7 @@ func (s *stream) Seek(offset int64, whence int) (int64, error) {
 
 // take returns the next piece, of at most so many bytes, and passes it over.
 func (s *stream) take(most int64) (Piece, error) {
-	if err := s.advance(); err != nil {
+	if err := s.advance(most); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("it ends within a file: %w", io.ErrUnexpectedEOF)
 		}
@@ -153,7 +183,8 @@ func (s *stream) take(most int64) (Piece, error) {
 // drain reads what follows the end of the archive.
 func (s *stream) drain() error {
 	for {
-		if _, err := s.take(1 << 62); s.ended {
+		s.inline, s.at = nil, s.size
+		if err := s.advance(0); s.ended {
 			return nil
 		} else if err != nil {
 			return err

@@ -83,7 +83,10 @@ const (
 // entry unpacks an entry.
 func (l *layer) entry(number int, e *Entry) error {
 	name := path.Clean(e.Name)
-	at := strings.TrimPrefix(path.Join("/", name), "/")
+	at := name
+	if name[0] == '/' || name[0] == '.' {
+		at = strings.TrimPrefix(path.Join("/", name), "/")
+	}
 	if len(at) >= maxPath {
 		return refused(unix.ENAMETOOLONG)
 	}
@@ -104,7 +107,7 @@ func (l *layer) entry(number int, e *Entry) error {
 	if hidden, ok := strings.CutPrefix(path.Base(at), whiteoutPrefix); ok {
 		return l.whiteout(path.Dir(at), hidden)
 	}
-	return l.file(number, e, w)
+	return l.file(number, e, at, w)
 }
 
 // reach makes the directories that a path needs, and follows it.
@@ -206,7 +209,7 @@ func (l *layer) whiteout(in, hidden string) error {
 func (n *Node) isWhiteout() bool { return n.Type() == unix.S_IFCHR && n.Rdev == 0 }
 
 // file makes what is no whiteout.
-func (l *layer) file(number int, e *Entry, w walk) error {
+func (l *layer) file(number int, e *Entry, at string, w walk) error {
 	n := &Node{Layer: l.number}
 	switch e.Typeflag {
 	case tar.TypeDir:
@@ -215,7 +218,7 @@ func (l *layer) file(number int, e *Entry, w walk) error {
 				return refused(err)
 			}
 		}
-		return l.describe(e, w.node, strings.TrimPrefix(path.Join("/", e.Name), "/"))
+		return l.describe(e, w.node, at)
 	case tar.TypeReg:
 		n.Mode, n.Size = unix.S_IFREG, e.Size
 		var err error

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 )
 
 // contentReader reads an object's content. It returns no byte that was not found to
@@ -29,7 +30,7 @@ func openObject(ctx context.Context, image *composefsrepo.Image, d fsverity.Dige
 	}
 	if got != size {
 		f.Close()
-		return nil, fmt.Errorf("object %s: it has %d bytes, where the tar has %d", d, got, size)
+		return nil, fmt.Errorf("object %s: it has %d bytes, where the tar has %d: %w", d, got, size, splitstream.ErrSize)
 	}
 	_, err = fsverity.Measure(f)
 	switch {

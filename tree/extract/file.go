@@ -16,6 +16,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/cloner"
+	"github.com/skopeo-cfs/skopeo-cfs/splitstream"
 	"github.com/skopeo-cfs/skopeo-cfs/tree"
 )
 
@@ -58,7 +59,7 @@ func (e *extractor) fill(file *os.File, n *tree.Node) error {
 	}
 	defer object.Close()
 	if size != n.Size {
-		return fmt.Errorf("object %s: it has %d bytes, where the tar has %d", d, size, n.Size)
+		return fmt.Errorf("object %s: it has %d bytes, where the tar has %d: %w", d, size, n.Size, splitstream.ErrSize)
 	}
 	how, err := e.cloner.Clone(int(file.Fd()), object, size)
 	if err != nil {
