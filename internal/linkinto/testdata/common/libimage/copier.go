@@ -13,6 +13,7 @@ import (
 	storageTransport "github.com/containers/image/v5/storage"
 	"github.com/containers/image/v5/transports"
 	"github.com/containers/image/v5/types"
+	encconfig "github.com/containers/ocicrypt/config"
 	"github.com/containers/storage"
 )
 
@@ -27,6 +28,7 @@ func (c *copier) copyInternal(ctx context.Context, source, destination types.Ima
 	f := func() error {
 		opts := c.imageCopyOptions
 		opts.ReportResolvedReference = reportResolvedReference
+		opts.OciDecryptConfig = &encconfig.DecryptConfig{}
 		copiedManifest, err := copy.Image(ctx, c.policyContext, destination, source, &opts)
 		if err == nil {
 			returnManifest = copiedManifest
