@@ -19,8 +19,9 @@ The content is checked before any of it is printed. On a terminal, control
 characters are spelled out.
 
 ` + imageArgument,
-		Example: `  skopeo-cfs cat @staged /etc/os-release`,
-		Args:    cobra.ExactArgs(2),
+		Example:           `  skopeo-cfs cat @staged /etc/os-release`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeInside(global, pathsInside),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return cat(cmd.Context(), global, args[0], args[1], cmd.OutOrStdout())
 		},

@@ -32,3 +32,19 @@ func TestCompletion(t *testing.T) {
 		runCommand(t, "completion", shell).requireSuccess(t)
 	}
 }
+
+// Images that are looked into are completed without the transport, too, and so are
+// the paths and layers in them.
+func TestCompletionInside(t *testing.T) {
+	t.Parallel()
+	repo := fixtures.Unpack(t, "sha256")
+	hello := "[" + repo + "]hello"
+	assert.Equal(t, []string{"[" + repo + "]quay.io/org/app:1.0"}, complete(t, "files", "["+repo+"]q"))
+	assert.Equal(t, []string{"composefs:[" + repo + "]quay.io/org/app:1.0"}, complete(t, "files", "composefs:["+repo+"]q"))
+	assert.Equal(t, []string{"composefs:"}, complete(t, "files", "comp"))
+	assert.Equal(t, []string{"/usr/", "/var/"}, append(complete(t, "cat", hello, "/u"), complete(t, "cat", hello, "/v")...))
+	assert.Equal(t, []string{"usr/share/doc/new"}, complete(t, "extract", hello, "usr/share/doc/"))
+	assert.Empty(t, complete(t, "files", hello, "nowhere/"))
+	assert.Equal(t, []string{"1", "2", "3"}, complete(t, "layer", "cat", hello, "")[:3])
+	assert.Len(t, complete(t, "layer", "files", "composefs:"+hello, "sha256:"), 3)
+}

@@ -31,7 +31,8 @@ else that is there is replaced. If anything fails, what was copied is removed ag
 ` + imageArgument,
 		Example: `  skopeo-cfs extract @rollback /etc/ssh .
   skopeo-cfs extract os:42 / root`,
-		Args: cobra.ExactArgs(3),
+		Args:              cobra.ExactArgs(3),
+		ValidArgsFunction: completeInside(global, pathsInside),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return extractFiles(cmd.Context(), global, args[0], args[1], args[2])
 		},

@@ -33,7 +33,8 @@ layer has something in a directory, but no entry for it, the directory's time is
 		Example: `  skopeo-cfs files @booted /etc
   skopeo-cfs files --du os:42 /usr/lib
   skopeo-cfs files --json os:42 | jq -r '.[] | select(.xattrs) | .path'`,
-		Args: cobra.RangeArgs(1, 2),
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: completeInside(global, pathsInside),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			at := "/"
 			if len(args) > 1 {

@@ -39,7 +39,8 @@ func newLayerListCommand(global *globalOptions) *cobra.Command {
 		Short: "List the layers of an image",
 		Long: `List the layers of an image, the lowest first: their numbers, diff IDs, sizes as
 tars, and what created them, as the image's history has it.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeInside(global),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withImage(cmd.Context(), global, args[0], func(image *composefsrepo.Image) error {
 				return buffered(cmd.OutOrStdout(), func(out io.Writer) error { return listLayers(image, asJSON, out) })
@@ -108,8 +109,9 @@ func newLayerCatCommand(global *globalOptions) *cobra.Command {
 		Short: "Write a layer's tar to standard output",
 		Long: `Write the tar of a layer to standard output, bit for bit as its diff ID has it. Where
 it is not, that is an error at its end. A terminal is refused.`,
-		Example: `  skopeo-cfs layer cat os:42 3 | tar -tv`,
-		Args:    cobra.ExactArgs(2),
+		Example:           `  skopeo-cfs layer cat os:42 3 | tar -tv`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeInside(global, layersInside),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withImage(cmd.Context(), global, args[0], func(image *composefsrepo.Image) error {
 				return catLayer(cmd.Context(), image, args[1], cmd.OutOrStdout())
@@ -141,9 +143,10 @@ func newLayerFilesCommand(global *globalOptions) *cobra.Command {
 		Use:   "files IMAGE INDEX|DIFF_ID",
 		Short: "List the entries of a layer",
 		Long: `List the entries of a layer in their order, whiteouts included: .wh.NAME hides NAME
-of the layers below, .wh..wh..opq all that they have in its directory. Columns are those of "skopeo-cfs files". No
-content is read.`,
-		Args: cobra.ExactArgs(2),
+of the layers below, .wh..wh..opq all that they have in its directory. The columns are
+those of "skopeo-cfs files". No content is read.`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeInside(global, layersInside),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withImage(cmd.Context(), global, args[0], func(image *composefsrepo.Image) error {
 				return buffered(cmd.OutOrStdout(), func(out io.Writer) error {

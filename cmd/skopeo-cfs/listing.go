@@ -16,22 +16,23 @@ import (
 
 // listedFile is a file of an image, or an entry of a layer, as it is listed.
 type listedFile struct {
-	Path    string            `json:"path"`
-	RawPath []byte            `json:"rawPath,omitempty"` // where the path is not UTF-8
-	Type    string            `json:"type"`
-	Mode    string            `json:"mode"` // the permissions, octal
-	UID     int64             `json:"uid"`
-	GID     int64             `json:"gid"`
-	Size    *int64            `json:"size,omitempty"`  // of regular files and symlinks, in bytes
-	ModTime json.Number       `json:"mtime,omitempty"` // seconds since 1970, where it is known
-	Target  string            `json:"target,omitempty"`
-	Device  string            `json:"device,omitempty"`
-	Xattrs  map[string][]byte `json:"xattrs,omitempty"`
-	Object  string            `json:"object,omitempty"` // that has the content
-	Links   int               `json:"links,omitempty"`
-	LinkTo  string            `json:"linkTo,omitempty"` // the first path of the same file
-	Layer   int               `json:"layer,omitempty"`
-	Total   *int64            `json:"total,omitempty"` // of what is in a directory
+	Path      string            `json:"path"`
+	RawPath   []byte            `json:"rawPath,omitempty"` // where the path is not UTF-8; so with RawTarget
+	Type      string            `json:"type"`
+	Mode      string            `json:"mode"` // the permissions, octal
+	UID       int64             `json:"uid"`
+	GID       int64             `json:"gid"`
+	Size      *int64            `json:"size,omitempty"`  // of regular files and symlinks, in bytes
+	ModTime   json.Number       `json:"mtime,omitempty"` // seconds since 1970, where it is known
+	Target    string            `json:"target,omitempty"`
+	RawTarget []byte            `json:"rawTarget,omitempty"`
+	Device    string            `json:"device,omitempty"`
+	Xattrs    map[string][]byte `json:"xattrs,omitempty"`
+	Object    string            `json:"object,omitempty"` // that has the content
+	Links     int               `json:"links,omitempty"`
+	LinkTo    string            `json:"linkTo,omitempty"` // the first path of the same file
+	Layer     int               `json:"layer,omitempty"`
+	Total     *int64            `json:"total,omitempty"` // of what is in a directory
 
 	time time.Time
 	mode uint32
@@ -51,11 +52,12 @@ var kinds = map[uint32]struct {
 func listNode(path string, n *tree.Node) *listedFile {
 	f := &listedFile{
 		mode: n.Mode & 0o7777, UID: int64(n.UID), GID: int64(n.GID),
-		Links: n.Links, Layer: n.Layer + 1, Target: n.Target, Object: n.Object().String(),
+		Links: n.Links, Layer: n.Layer + 1, Object: n.Object().String(),
 		Type: kinds[n.Type()].name, kind: kinds[n.Type()].letter,
 	}
 	f.Mode = fmt.Sprintf("%04o", f.mode)
 	f.setPath(path)
+	f.setTarget(n.Target)
 	if !n.ModTime.IsZero() {
 		f.setTime(n.ModTime)
 	}
@@ -96,7 +98,7 @@ func listEntry(e *tree.Entry) *listedFile {
 	case tar.TypeReg:
 		f.Size = &e.Size
 	case tar.TypeSymlink:
-		f.Target = e.Linkname
+		f.setTarget(e.Linkname)
 	case tar.TypeChar, tar.TypeBlock:
 		f.Device = fmt.Sprintf("%d:%d", e.Devmajor, e.Devminor)
 	}
@@ -112,6 +114,13 @@ func (f *listedFile) setPath(path string) {
 	f.Path = path
 	if !utf8.ValidString(path) {
 		f.RawPath = []byte(path)
+	}
+}
+
+func (f *listedFile) setTarget(target string) {
+	f.Target = target
+	if !utf8.ValidString(target) {
+		f.RawTarget = []byte(target)
 	}
 }
 
