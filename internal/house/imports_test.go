@@ -18,6 +18,7 @@ var order = []string{
 	"splitstream",
 	"composefsrepo",
 	"internal/usage",
+	"tree",
 	"bootc",
 	"internal/defaultrepo",
 	"reference",
