@@ -1,8 +1,10 @@
 package composefsrepo
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -41,4 +43,26 @@ func (r *Repo) objectSize(d fsverity.Digest) (int64, error) {
 		return 0, ErrNotRegular
 	}
 	return stat.Size, nil
+}
+
+// CheckStream returns an error that wraps ErrVerity where the layer's stream, the
+// file that the pieces are read from, is not what its name says. Where it has
+// fs-verity, the kernel sees to that; else its digest is computed.
+func (c *LayerChunks) CheckStream(ctx context.Context) error {
+	s, name := c.stream, c.layer.Verity
+	if _, err := fsverity.Measure(s.file); err == nil || !errors.Is(err, fsverity.ErrNotEnabled) {
+		return err // OpenObject has compared it
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return inLayer(c.layer, err)
+	}
+	computed, err := fsverity.Compute(s.repo.algorithm, contextReader{ctx, io.NewSectionReader(s.file, 0, info.Size())})
+	if err != nil {
+		return inLayer(c.layer, bare(err))
+	}
+	if computed != name {
+		return inLayer(c.layer, fmt.Errorf("it was altered: %w", ErrVerity))
+	}
+	return nil
 }

@@ -27,13 +27,13 @@ type Entry struct {
 
 // ReadLayer calls do with each entry of the image's n-th layer, 0 being the lowest,
 // in their order, until do returns an error, which is returned as it is. It needs
-// some hundred KiB, whatever the size of the layer. Contents are not read: they are
-// the objects' as their names and sizes have it, and nothing is checked against the
-// layer's diff ID, unless the tar has no end; then an error wraps
-// composefsrepo.ErrCut where that is not how the layer was.
+// some hundred KiB, whatever the size of the layer.
 //
-// Errors wrap ErrNotTar where the layer is no tar, composefsrepo.ErrMissingObject,
-// or others of the layer's stream.
+// The layer's stream is found to be what its name says before anything is taken from
+// it. Contents in objects are not read, and the layer is not checked against its diff
+// ID, unless the tar has no end: an error wraps composefsrepo.ErrCut where that is not
+// how the layer was. Errors wrap ErrNotTar where the layer is no tar,
+// composefsrepo.ErrVerity or ErrMissingObject, or others of the layer's stream.
 func ReadLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(*Entry) error) error {
 	return readLayer(ctx, image, n, func(_ int, e *Entry) error { return do(e) })
 }
@@ -66,6 +66,9 @@ func scanLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(i
 		return err
 	}
 	defer chunks.Close()
+	if err := chunks.CheckStream(ctx); err != nil {
+		return err
+	}
 	s := &stream{ctx: ctx, image: image, chunks: chunks}
 	defer s.close()
 	entries := tar.NewReader(s)

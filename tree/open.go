@@ -13,8 +13,8 @@ import (
 // Open opens a node, which it calls name. What is read of a regular file's content is
 // what the image has, or an error: where an object has fs-verity the kernel sees to
 // that, else its digest is computed before the first byte is returned, and each block
-// that is read is compared with what was read then. A content that is inline is as
-// the layer's stream has it.
+// that is read is compared with what was read then. Of contents that are inline, see
+// ReadLayer.
 //
 // The file is an fs.ReadDirFile where the node is a directory. Where the content is
 // inline, or one object has it, the file is an io.ReaderAt and an io.Seeker too; else
