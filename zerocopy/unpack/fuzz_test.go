@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/tartest"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/trees"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
@@ -56,11 +56,11 @@ func FuzzUnpack(f *testing.F) {
 		f.Add(layer, uint8(i), true)
 	}
 	for seed := range 64 {
-		f.Add(choices(seed), uint8(seed), false)
+		f.Add(tartest.Choices(seed), uint8(seed), false)
 	}
 	f.Fuzz(func(t *testing.T, bytes []byte, way uint8, isTar bool) {
 		if !isTar {
-			bytes = generate(bytes)
+			bytes = tartest.Generate(bytes)
 		}
 		compare(t, bytes, int(way))
 	})
@@ -71,22 +71,12 @@ func TestMostTarsOfTheGrammarAreUnpacked(t *testing.T) {
 	const all = 400
 	unpacked := 0
 	for seed := range all {
-		if compare(t, generate(choices(seed)), seed) {
+		if compare(t, tartest.Generate(tartest.Choices(seed)), seed) {
 			unpacked++
 		}
 	}
 	t.Logf("%d of %d tars were unpacked", unpacked, all)
 	assert.Greater(t, unpacked, all/3)
-}
-
-// choices are the choices of a tar of the grammar, the same each time.
-func choices(seed int) []byte {
-	random := rand.New(rand.NewPCG(uint64(seed), 0))
-	all := make([]byte, 5+random.IntN(120))
-	for i := range all {
-		all[i] = byte(random.IntN(256))
-	}
-	return all
 }
 
 // fixtureLayers are the tars of small layers that builders made.
@@ -148,7 +138,7 @@ func TestPathsWithOneHash(t *testing.T) {
 	for bits := range 10 {
 		unpack.WithPathBits(bits, func() {
 			for seed := range 60 {
-				if compareUnless(t, generate(choices(seed)), seed, func(error) bool { return true }) {
+				if compareUnless(t, tartest.Generate(tartest.Choices(seed)), seed, func(error) bool { return true }) {
 					unpacked++
 				}
 			}
@@ -182,7 +172,7 @@ func compareUnless(t *testing.T, content []byte, way int, refusal func(error) bo
 		return false
 	}
 	theirDest := within(t)
-	theirErr := errors.Join(extracted(t, content, theirDest, options), splitErr(content))
+	theirErr := errors.Join(tartest.Extract(t, content, theirDest, options), splitErr(content))
 	if err != nil {
 		assert.Error(t, theirErr, "containers/storage unpacks it, but here: %v", err)
 		return false

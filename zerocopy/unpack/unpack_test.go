@@ -27,6 +27,7 @@ import (
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/tartest"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/trees"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
@@ -164,10 +165,10 @@ var usual = map[string][]entry{
 	"no directories":          {file("a/b/c", long), file("a/d", "d")},
 	"directory after content": {file("a/b", "b"), dir("a").with(func(h *tar.Header) { h.Mode, h.Uid = 0o700, 7 })},
 	"directory with access lists after content": append(big("d", 40), dir("d").with(func(h *tar.Header) {
-		h.Mode, h.Gid, h.PAXRecords = 0o2755, 50, map[string]string{"SCHILY.xattr.system.posix_acl_default": accessList}
+		h.Mode, h.Gid, h.PAXRecords = 0o2755, 50, map[string]string{"SCHILY.xattr.system.posix_acl_default": tartest.AccessList}
 	}), file("d/late", "x")),
 	"root with access lists after content": append(big(".", 40), dir("/").with(func(h *tar.Header) {
-		h.Mode, h.Gid, h.PAXRecords = 0o2755, 50, map[string]string{"SCHILY.xattr.system.posix_acl_default": accessList}
+		h.Mode, h.Gid, h.PAXRecords = 0o2755, 50, map[string]string{"SCHILY.xattr.system.posix_acl_default": tartest.AccessList}
 	}), file("late", "x")),
 	"root":                     {dir("/").with(func(h *tar.Header) { h.Mode, h.Uid, h.Gid = 0o711, 5, 6 }), file("a", "a")},
 	"root that is passed over": {dir(".").with(func(h *tar.Header) { h.Mode, h.Uid, h.Gid = 0o711, 5, 6 }), file("a", "a")},

@@ -1,8 +1,11 @@
-package unpack_test
+// Package tartest makes tars for tests, ordinary ones and unusual ones, and unpacks
+// them as containers-storage does it.
+package tartest
 
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 )
 
@@ -20,14 +23,24 @@ type grammar struct {
 	implied []string
 }
 
-// generate returns the tar that some choices make.
-func generate(choices []byte) []byte {
+// Generate returns the tar that some choices make.
+func Generate(choices []byte) []byte {
 	g := &grammar{choices: choices, dirs: []string{""}}
 	for n := 0; len(g.choices) > 0 && n < 24; n++ {
 		g.entry()
 	}
 	g.trailer()
 	return g.out.Bytes()
+}
+
+// Choices are the choices of a tar of the grammar, the same each time.
+func Choices(seed int) []byte {
+	random := rand.New(rand.NewPCG(uint64(seed), 0))
+	all := make([]byte, 5+random.IntN(120))
+	for i := range all {
+		all[i] = byte(random.IntN(256))
+	}
+	return all
 }
 
 func (g *grammar) next() int {
@@ -62,9 +75,9 @@ type record struct {
 	content            string
 }
 
-// accessList lets user 1000 write, too: user::rw-, user:1000:rw-, group::r--,
+// AccessList lets user 1000 write, too: user::rw-, user:1000:rw-, group::r--,
 // mask::rw-, other::r--.
-const accessList = "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" +
+const AccessList = "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" +
 	"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff"
 
 // deep is a directory of 2000 bytes.
@@ -92,7 +105,7 @@ var (
 	}
 	xattrValues = []string{
 		"", "y", "\x00\x01\xff", "0:0:0755:dir", "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", strings.Repeat("v", 3000), strings.Repeat("v", 70_000),
-		accessList,
+		AccessList,
 	}
 	otherRecords = [][2]string{
 		{"comment", "x"}, {"path", "other"}, {"path", ""}, {"path", "d/other"}, {"linkpath", "other"}, {"size", "3"}, {"size", "-1"}, {"size", "0"}, {"uid", "12"}, {"gid", "4294967296"}, {"uid", "-5"}, {"uid", "x"},
@@ -277,7 +290,7 @@ func (g *grammar) metadata(r *record) {
 		r.pax = append(r.pax, "atime", choose(g, paxTime[:2+g.next()%(len(paxTime)-1)]))
 	}
 	if shape&32 != 0 && r.kind == '5' && g.rarely(80) {
-		r.pax = append(r.pax, "SCHILY.xattr.system.posix_acl_default", accessList)
+		r.pax = append(r.pax, "SCHILY.xattr.system.posix_acl_default", AccessList)
 	}
 	if shape&32 != 0 {
 		for range 1 + g.next()%3 {

@@ -1,4 +1,4 @@
-package unpack_test
+package tartest
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ type extraction struct {
 	Tar     []byte
 }
 
-const extractorName = "extractor"
+const extractorName = "tartest-extractor"
 
 func init() { reexec.Register(extractorName, extract) }
 
@@ -85,8 +85,10 @@ func startExtractor(inUserNS bool) (*extractor, error) {
 	return &extractor{json.NewEncoder(in), json.NewDecoder(out)}, command.Start()
 }
 
-// extracted unpacks a tar by an extractor.
-func extracted(t testing.TB, content []byte, dest string, options *archive.TarOptions) error {
+// Extract unpacks a tar into the directory dest, as containers-storage unpacks a
+// layer. It needs root, and a TestMain that calls reexec.Init. The error has the text
+// and the type of theirs.
+func Extract(t testing.TB, content []byte, dest string, options *archive.TarOptions) error {
 	t.Helper()
 	e, err := extractors[options.InUserNS]()
 	require.NoError(t, err)
