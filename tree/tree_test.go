@@ -33,6 +33,21 @@ func open(t testing.TB, path string) *composefsrepo.Repo {
 	return repo
 }
 
+// fixtureImages returns the images of the fixtures, by layout, of one repository.
+func fixtureImages(t testing.TB) map[string]*composefsrepo.Image {
+	t.Helper()
+	repo := open(t, fixtures.Unpack(t, "sha256"))
+	images := map[string]*composefsrepo.Image{}
+	for layout, want := range fixtures.Layouts(t, "sha256") {
+		image, err := repo.ImageByDigest(t.Context(), want.Manifest)
+		require.NoError(t, err)
+		if layout != "sbom" { // an artifact
+			images[layout] = image
+		}
+	}
+	return images
+}
+
 // danglingOpens is a file system in which symlinks to nothing can be opened, as
 // fstest.TestFS would have it.
 type danglingOpens struct{ tree.FS }

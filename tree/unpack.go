@@ -289,12 +289,7 @@ const xattrPrefix = "SCHILY.xattr."
 // setMetadata sets what an entry says of a file, permissions and time only where
 // all.
 func (l *layer) setMetadata(e *Entry, n *Node, all bool) error {
-	if id := uint32(e.Uid); id != math.MaxUint32 { // which leaves it as it is
-		n.UID = id
-	}
-	if id := uint32(e.Gid); id != math.MaxUint32 {
-		n.GID = id
-	}
+	l.chown(n, uint32(e.Uid), uint32(e.Gid))
 	switch {
 	case n.IsSymlink() && e.Typeflag == tar.TypeSymlink:
 		n.ModTime = e.ModTime
@@ -313,6 +308,26 @@ func (l *layer) setMetadata(e *Entry, n *Node, all bool) error {
 	}
 	return nil
 }
+
+// chown gives a file to another owner, as lchown(2) does.
+func (l *layer) chown(n *Node, uid, gid uint32) {
+	if n.UID == uid && n.GID == gid {
+		return // nothing is called then
+	}
+	const same = math.MaxUint32
+	if uid != same {
+		n.UID = uid
+	}
+	if gid != same {
+		n.GID = gid
+	}
+	if !n.IsDir() && n.Xattrs[capability] != "" {
+		delete(n.Xattrs, capability)
+	}
+}
+
+// capability is the extended attribute that a file loses with its owner.
+const capability = "security.capability"
 
 // setXattr sets an extended attribute, if there can be one of that name.
 func (l *layer) setXattr(n *Node, name, value string) error {

@@ -187,7 +187,7 @@ func nodeOf(h *tar.Header, content []byte) *node {
 			xattrs[name] = value
 		}
 	}
-	n.xattrs = joined(xattrs)
+	n.xattrs = Joined(xattrs)
 	return n
 }
 
