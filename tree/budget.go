@@ -8,10 +8,11 @@ import (
 // budget bounds what is held of an image, all layers together.
 type budget struct{ taken atomic.Int64 }
 
-const (
-	maxHeld  = 1 << 30 // bytes
-	nodeSize = 512     // about what a file takes, its name but for the letters included
-)
+// maxHeld is how much, in bytes, but for tests.
+var maxHeld int64 = 1 << 30
+
+// nodeSize is about what a file takes, in bytes, without the letters of its name.
+const nodeSize = 512
 
 // take takes so many bytes. It may be called concurrently.
 func (b *budget) take(bytes int) error {

@@ -250,7 +250,7 @@ func (g *grammar) whiteout() {
 func (g *grammar) otherKind() {
 	switch v := g.next(); {
 	case v < 80:
-		g.write(&record{kind: 'g', name: "pax_global_header", content: paxRecords(choose(g, []string{"comment", "mtime", "SCHILY.xattr.user.x", "path"}), "5")})
+		g.write(&record{kind: 'g', name: "pax_global_header", content: PAXRecords(choose(g, []string{"comment", "mtime", "SCHILY.xattr.user.x", "path"}), "5")})
 	case v < 160:
 		r := &record{kind: 'S', gnu: true, name: g.name('0'), size: 512, content: strings.Repeat("s", 512)}
 		g.write(r)
@@ -349,13 +349,14 @@ func (g *grammar) write(r *record) {
 		}
 	}
 	if len(r.pax) > 0 {
-		content := paxRecords(r.pax...)
+		content := PAXRecords(r.pax...)
 		g.block(&record{kind: 'x', name: "PaxHeaders/x", content: content, size: int64(len(content))})
 	}
 	g.block(r)
 }
 
-func paxRecords(all ...string) string {
+// PAXRecords returns the content of a PAX header of names and values: name, value, ….
+func PAXRecords(all ...string) string {
 	var out strings.Builder
 	for i := 0; i < len(all); i += 2 {
 		rest := " " + all[i] + "=" + all[i+1] + "\n"
