@@ -47,6 +47,7 @@ var foundation = []string{
 	"internal/flock",
 	"internal/lostzeros",
 	"internal/notice",
+	"internal/sqlitetable",
 	"internal/tarend",
 }
 
