@@ -20,6 +20,7 @@ var order = []string{
 	"internal/usage",
 	"tree",
 	"bootc",
+	"packages",
 	"internal/defaultrepo",
 	"reference",
 	"internal/hosts",
