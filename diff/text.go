@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
@@ -262,7 +263,18 @@ func value(text string) string {
 	if text == "" {
 		return `""`
 	}
-	return printable(text) + cut
+	return printableValue(text) + cut
+}
+
+// printableValue is printable for values, which are often JSON: one that prints is left
+// as it is, quotation marks and all.
+func printableValue(text string) string {
+	for _, r := range text {
+		if r == utf8.RuneError || !strconv.IsPrint(r) {
+			return strconv.Quote(text)
+		}
+	}
+	return text
 }
 
 // printable returns a text as it is where it does nothing to a terminal and can't be
@@ -281,7 +293,7 @@ func (r *Result) Printable() *Result {
 	c.Old.Name, c.New.Name = printable(r.Old.Name), printable(r.New.Name)
 	c.Old.Digest, c.New.Digest = digest.Digest(printable(string(r.Old.Digest))), digest.Digest(printable(string(r.New.Digest)))
 	c.Config = mapped(r.Config, func(c ConfigChange) ConfigChange {
-		c.Key, c.Old, c.New = printable(c.Key), printable(c.Old), printable(c.New)
+		c.Key, c.Old, c.New = printable(c.Key), printableValue(c.Old), printableValue(c.New)
 		return c
 	})
 	if p := r.Packages; p != nil {
