@@ -150,9 +150,13 @@ func (c *contents) newBytes(old *tree.Node, fresh []*tree.Node) (bytes int64) {
 	if len(fresh) == 0 {
 		return 0
 	}
+	sizes := map[int64]bool{}
+	for _, n := range fresh {
+		sizes[n.Size] = n.Size > 0
+	}
 	seen := map[fsverity.Digest]bool{}
 	each(old, func(n *tree.Node) {
-		if n.IsRegular() && n.Size > 0 {
+		if n.IsRegular() && sizes[n.Size] {
 			if d, known := c.digest(n, c.oldByName); known {
 				seen[d] = true
 			}

@@ -228,24 +228,26 @@ func TestOtherAlgorithm(t *testing.T) {
 
 // The same images in repositories that different importers have written do not differ.
 func TestFixtures(t *testing.T) {
+	repos := map[string]*composefsrepo.Repo{}
+	for _, name := range fixtures.Repositories {
+		repo, err := composefsrepo.Open(t.Context(), fixtures.Unpack(t, name), nil)
+		require.NoError(t, err)
+		defer func() { assert.NoError(t, repo.Close()) }()
+		repos[name] = repo
+	}
+	first := fixtures.Repositories[0]
+	known := fixtures.Layouts(t, first)
 	for _, name := range fixtures.Repositories[1:] {
-		for layout := range fixtures.Layouts(t, name) {
+		for layout, other := range fixtures.Layouts(t, name) {
+			if _, inBoth := known[layout]; !inBoth {
+				continue
+			}
 			t.Run(name+"/"+layout, func(t *testing.T) {
-				opened := make([]*composefsrepo.Image, 2)
-				for i, repository := range []string{fixtures.Repositories[0], name} {
-					repo, err := composefsrepo.Open(t.Context(), fixtures.Unpack(t, repository), nil)
-					require.NoError(t, err)
-					t.Cleanup(func() { assert.NoError(t, repo.Close()) })
-					known, ok := fixtures.Layouts(t, repository)[layout]
-					if !ok {
-						t.Skip("not in both")
-					}
-					if opened[i], err = repo.ImageByDigest(t.Context(), known.Manifest); err != nil {
-						opened[i], err = repo.ImageByDigest(t.Context(), known.Config)
-					}
-					require.NoError(t, err)
-				}
-				result, err := diff.Images(t.Context(), opened[0], opened[1], diff.Sections{Packages: true, Files: true})
+				old, err := repos[first].ImageByDigest(t.Context(), known[layout].Manifest)
+				require.NoError(t, err)
+				new, err := repos[name].ImageByDigest(t.Context(), other.Manifest)
+				require.NoError(t, err)
+				result, err := diff.Images(t.Context(), old, new, diff.Sections{Packages: true, Files: true})
 				if layout == "sbom" {
 					assert.ErrorIs(t, err, tree.ErrNotTar)
 					return

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -36,6 +37,9 @@ func run(args []string) int {
 	root := newRootCommand()
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
+		if code := exitCode(0); errors.As(err, &code) {
+			return int(code)
+		}
 		fmt.Fprintln(os.Stderr, "skopeo-cfs: "+oneLine(err))
 		return 1
 	}

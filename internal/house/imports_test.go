@@ -21,6 +21,7 @@ var order = []string{
 	"tree",
 	"bootc",
 	"packages",
+	"diff",
 	"internal/defaultrepo",
 	"reference",
 	"internal/hosts",
