@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -133,8 +134,12 @@ func readTree(ctx context.Context, image *composefsrepo.Image, which string) (*t
 
 // readPackages reads and compares the packages that are installed in two trees.
 func readPackages(ctx context.Context, old, new *tree.Tree) (*Packages, error) {
-	before, oldErr := packages.Read(ctx, old.FS(ctx))
-	after, newErr := packages.Read(ctx, new.FS(ctx))
+	var before, after []packages.Package
+	var oldErr, newErr error
+	var group sync.WaitGroup
+	group.Go(func() { before, oldErr = packages.Read(ctx, old.FS(ctx)) })
+	group.Go(func() { after, newErr = packages.Read(ctx, new.FS(ctx)) })
+	group.Wait()
 	if oldErr != nil {
 		oldErr = fmt.Errorf("reading the packages of the old image: %w", oldErr)
 	}

@@ -68,10 +68,10 @@ func (t *textWriter) header(side string, i Image) {
 		named, is = i.ID, "config"
 	}
 	if i.Name == "" {
-		t.line("%s: %s %s", side, is, named)
+		t.line("%-5s %s %s", side+":", is, named)
 		return
 	}
-	t.line("%s: %s (%s %s)", side, printable(i.Name), is, named)
+	t.line("%-5s %s (%s %s)", side+":", printable(i.Name), is, named)
 }
 
 func (t *textWriter) config(changes []ConfigChange) {

@@ -29,7 +29,7 @@ func TestText(t *testing.T) {
 			entry{Header: tar.Header{Name: "new link", Typeflag: tar.TypeSymlink, Linkname: "a\nb"}}))
 	result := images(t, old, new, diff.All)
 	result.Old.Name, result.New.Name = "os:1", "os:2"
-	header := "From: os:1 (manifest " + string(result.Old.Digest) + ")\nTo: os:2 (manifest " + string(result.New.Digest) + ")\n"
+	header := "From: os:1 (manifest " + string(result.Old.Digest) + ")\nTo:   os:2 (manifest " + string(result.New.Digest) + ")\n"
 	assert.Equal(t, header+`Config:
   label long: x -> `+strings.Repeat("long ", 40)+`…
   label version: 1 -> 2
@@ -58,7 +58,7 @@ C /y (links 1 -> 2)
 `, asText(t, result, diff.Lists))
 
 	same := images(t, old, old, diff.All)
-	assert.Equal(t, "From: manifest "+string(same.Old.Digest)+"\nTo: manifest "+string(same.Old.Digest)+"\nNo differences.\n", asText(t, same, diff.Summary))
+	assert.Equal(t, "From: manifest "+string(same.Old.Digest)+"\nTo:   manifest "+string(same.Old.Digest)+"\nNo differences.\n", asText(t, same, diff.Summary))
 	assert.Empty(t, asText(t, same, diff.Lists))
 }
 

@@ -48,7 +48,7 @@ type File struct {
 }
 
 // windowSize is how many bytes are read at once: pages are asked for one by one,
-// and mostly in order.
+// and mostly in order. It is a power of two, as the size of pages is.
 const windowSize = 128 << 10
 
 // Open opens the database of size bytes in r. If it has a write-ahead log, that is
@@ -118,13 +118,18 @@ func (f *File) page(number uint32) ([]byte, error) {
 			return page, err
 		}
 	}
+	// Windows begin at multiples of their size: what is read may be checked in blocks.
 	at := int64(number-1) * int64(f.pageSize)
-	if at < f.windowAt || at+int64(f.pageSize) > f.windowAt+int64(len(f.window)) {
-		if err := f.move(at); err != nil {
+	if from := at &^ (windowSize - 1); f.window == nil || from != f.windowAt {
+		if err := f.move(from); err != nil {
 			return nil, err
 		}
 	}
-	return f.window[at-f.windowAt:][:f.pageSize], nil
+	in := int(at - f.windowAt)
+	if in+f.pageSize > len(f.window) {
+		return nil, fmt.Errorf("%w: it ends within page %d", ErrCorrupt, number)
+	}
+	return f.window[in : in+f.pageSize], nil
 }
 
 // move makes the window one that starts at an offset.
@@ -134,13 +139,11 @@ func (f *File) move(at int64) error {
 	}
 	n, err := f.r.ReadAt(f.window[:windowSize], at)
 	f.window, f.windowAt = f.window[:n], at
-	switch {
-	case n >= f.pageSize:
-		return nil
-	case err == nil || errors.Is(err, io.EOF):
-		return fmt.Errorf("%w: it ends within page %d", ErrCorrupt, at/int64(f.pageSize)+1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.window = nil
+		return fmt.Errorf("reading the SQLite database: %w", err)
 	}
-	return fmt.Errorf("reading the SQLite database: %w", err)
+	return nil
 }
 
 func readFull(r io.ReaderAt, to []byte, at int64) error {
