@@ -35,9 +35,13 @@ func run(args []string) int {
 	notice.Handle(func(text string) { logrus.Warn(text) })
 	root := newRootCommand()
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); errors.Is(err, errNoReader) {
-		return 128 + int(unix.SIGPIPE) // what a shell makes of programs that the signal ends
-	} else if err != nil {
+	if err := root.ExecuteContext(ctx); err != nil {
+		if errors.Is(err, errNoReader) {
+			return 128 + int(unix.SIGPIPE) // what a shell makes of programs that the signal ends
+		}
+		if code := exitCode(0); errors.As(err, &code) {
+			return int(code)
+		}
 		fmt.Fprintln(os.Stderr, "skopeo-cfs: "+oneLine(err))
 		return 1
 	}

@@ -76,12 +76,13 @@ func TestBench(t *testing.T) {
 	var results Results
 	require.NoError(t, json.Unmarshal(data, &results))
 	assert.Positive(t, results.Cores)
-	assert.Len(t, results.Goals, 12)
+	assert.Len(t, results.Goals, 14)
 	assert.NotEmpty(t, results.Memory)
 	for group, rows := range map[*Group][]string{
-		results.Reading: {rowObjects, rowGetBlob, rowGetBlob2, rowCat},
-		results.Storage: {rowToday, rowPlain, rowFast, rowBefore, rowAgain, rowTwice, rowClone, rowHash},
-		results.Files:   {rowFew, rowMany, rowFewBefore, rowManyBefore},
+		results.Reading:   {rowObjects, rowGetBlob, rowGetBlob2, rowCat},
+		results.Storage:   {rowToday, rowPlain, rowFast, rowBefore, rowAgain, rowTwice, rowClone, rowHash},
+		results.Files:     {rowFew, rowMany, rowFewBefore, rowManyBefore},
+		results.Comparing: {rowDiff, rowUpdate, rowContents},
 	} {
 		require.NotNil(t, group)
 		require.Len(t, group.Rows, len(rows), group.Title)

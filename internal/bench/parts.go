@@ -25,24 +25,18 @@ import (
 // that must not make it larger than those: a process's peak memory begins with
 // what the one that starts it has.
 var parts = map[string]func(ctx context.Context, args []string) error{
-	"generate":     generatePart,
-	"read-layers":  readLayersPart,
-	"read-objects": readObjectsPart,
-	"hash-layers":  hashLayersPart,
-	"rearchive":    rearchivePart,
+	"generate":      generatePart,
+	"generate-pair": generatePairPart,
+	"read-layers":   readLayersPart,
+	"read-objects":  readObjectsPart,
+	"hash-layers":   hashLayersPart,
+	"rearchive":     rearchivePart,
 }
 
 // generatePart makes a repository: PATH FILES BYTES LAYERS.
 func generatePart(ctx context.Context, args []string) error {
-	if len(args) != 4 {
-		return errors.New("generate: want PATH FILES BYTES LAYERS")
-	}
-	spec := genimage.Spec{Seed: 1}
-	var errs [3]error
-	spec.Files, errs[0] = strconv.Atoi(args[1])
-	spec.Bytes, errs[1] = strconv.ParseInt(args[2], 10, 64)
-	spec.Layers, errs[2] = strconv.Atoi(args[3])
-	if err := errors.Join(errs[:]...); err != nil {
+	spec, err := parseSpec("generate", args)
+	if err != nil {
 		return err
 	}
 	repo, err := repomaker.Create(args[0], fsverity.SHA512, repomaker.Options{})
@@ -52,38 +46,65 @@ func generatePart(ctx context.Context, args []string) error {
 	if _, err := repo.AddGenerated(tag, spec, repomaker.Pretended); err != nil {
 		return err
 	}
-	return listObjects(ctx, repository{args[0], spec})
+	return listObjects(ctx, repository{args[0], spec}, tag)
 }
 
-// listObjects writes the list of the image's objects, in the order in which its
+// parseSpec returns what is to be generated: PATH FILES BYTES LAYERS.
+func parseSpec(part string, args []string) (genimage.Spec, error) {
+	spec := genimage.Spec{Seed: 1}
+	if len(args) != 4 {
+		return spec, errors.New(part + ": want PATH FILES BYTES LAYERS")
+	}
+	var errs [3]error
+	spec.Files, errs[0] = strconv.Atoi(args[1])
+	spec.Bytes, errs[1] = strconv.ParseInt(args[2], 10, 64)
+	spec.Layers, errs[2] = strconv.Atoi(args[3])
+	return spec, errors.Join(errs[:]...)
+}
+
+// listObjects writes the list of the objects of images, in the order in which their
 // layers have them: paths, each ended by a NUL.
-func listObjects(ctx context.Context, r repository) error {
-	_, image, err := openImage(ctx, r.path)
+func listObjects(ctx context.Context, r repository, tags ...string) error {
+	repo, err := composefsrepo.Open(ctx, r.path, nil)
 	if err != nil {
 		return err
 	}
+	defer repo.Close()
 	var list bytes.Buffer
-	for i := range image.Layers {
-		chunks, err := image.LayerChunks(ctx, i)
+	for _, tag := range tags {
+		image, err := repo.ImageByTag(ctx, tag)
 		if err != nil {
 			return err
 		}
-		defer chunks.Close()
-		for {
-			chunk, err := chunks.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
+		for i := range image.Layers {
+			if err := listLayer(ctx, r, image, i, &list); err != nil {
 				return err
-			}
-			if chunk.Inline == nil {
-				name := chunk.Object.String()
-				list.WriteString(filepath.Join(r.path, "objects", name[:2], name[2:]) + "\x00")
 			}
 		}
 	}
 	return os.WriteFile(r.objects(), list.Bytes(), 0o600)
+}
+
+// listLayer lists the objects of a layer.
+func listLayer(ctx context.Context, r repository, image *composefsrepo.Image, n int, list *bytes.Buffer) error {
+	chunks, err := image.LayerChunks(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer chunks.Close()
+	for {
+		chunk, err := chunks.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if chunk.Inline == nil {
+			name := chunk.Object.String()
+			list.WriteString(filepath.Join(r.path, "objects", name[:2], name[2:]) + "\x00")
+		}
+	}
 }
 
 // openImage opens a repository and the image in it. They end with the process.

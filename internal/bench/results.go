@@ -9,13 +9,14 @@ import (
 
 // Results is everything that was measured.
 type Results struct {
-	Cores   int    `json:"cores"`
-	Disk    string `json:"disk"`
-	Memory  string `json:"memory"` // what is called memory
-	Reading *Group `json:"reading,omitempty"`
-	Storage *Group `json:"storage,omitempty"`
-	Files   *Group `json:"files,omitempty"`
-	Goals   []Goal `json:"goals"`
+	Cores     int    `json:"cores"`
+	Disk      string `json:"disk"`
+	Memory    string `json:"memory"` // what is called memory
+	Reading   *Group `json:"reading,omitempty"`
+	Storage   *Group `json:"storage,omitempty"`
+	Files     *Group `json:"files,omitempty"`
+	Comparing *Group `json:"comparing,omitempty"`
+	Goals     []Goal `json:"goals"`
 }
 
 // Group is ways that do the same, and how they compare.

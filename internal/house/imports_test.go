@@ -20,7 +20,10 @@ var order = []string{
 	"tree",
 	"tree/extract",
 	"internal/usage",
+	"tree",
 	"bootc",
+	"packages",
+	"diff",
 	"internal/defaultrepo",
 	"reference",
 	"internal/hosts",
@@ -49,6 +52,7 @@ var foundation = []string{
 	"internal/flock",
 	"internal/lostzeros",
 	"internal/notice",
+	"internal/sqlitetable",
 	"internal/tarend",
 }
 
