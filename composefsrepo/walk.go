@@ -158,26 +158,9 @@ func (e Entry) Tag() (tag string, ok bool) {
 // ObjectSize returns an object's size in bytes, without opening it. The error wraps
 // ErrMissingObject or ErrNotRegular, among others.
 func (r *Repo) ObjectSize(d fsverity.Digest) (int64, error) {
-	size, err := r.sizeOfObject(d)
+	size, err := r.objectSize(d)
 	if err != nil {
 		return 0, fmt.Errorf("object %s: %w", d, err)
 	}
 	return size, nil
-}
-
-func (r *Repo) sizeOfObject(d fsverity.Digest) (int64, error) {
-	if d.Size() != r.algorithm.Size() {
-		return 0, ErrMissingObject
-	}
-	var stat unix.Stat_t
-	err := unix.Fstatat(int(r.dir.Fd()), ObjectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return 0, ErrMissingObject
-	case err != nil:
-		return 0, err
-	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
-		return 0, ErrNotRegular
-	}
-	return stat.Size, nil
 }

@@ -2,6 +2,8 @@ package verify
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,8 +20,7 @@ func (c *checker) advise(d *Damage) {
 		d.Advice = fmt.Sprintf("enable it: fsverity enable --hash-alg=sha%d --block-size=%d %s/%s", 8*algorithm.Size(), algorithm.BlockSize(), c.repo.Path(), d.Path)
 		return
 	case ObjectName:
-		d.Advice = "nothing can refer to it: remove it, unless you know what it is"
-		return
+		d.Advice = "no object: remove it, unless you know what it is"
 	case LayerZeros:
 		d.Advice = "copy the image with --repair, which adds them; or pull it again"
 	case LayerAltered:
@@ -58,15 +59,16 @@ func (c *checker) adviseOn(d *Damage) string {
 func (c *checker) inTheWay(d *Damage) []string {
 	var paths []string
 	add := func(path string) {
-		if !slices.Contains(paths, path) {
+		_, err := os.Lstat(filepath.Join(c.repo.Path(), path))
+		if err == nil && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
 	}
-	if d.Kind != ObjectMissing && (strings.HasPrefix(d.Path, composefsrepo.ObjectDir+"/") && d.Kind != Stream || d.Kind == Tag || d.Kind == Link) {
+	if isLink := !strings.HasPrefix(d.Path, composefsrepo.ObjectDir+"/"); isLink || d.Kind != Stream {
 		add(d.Path)
 	}
 	addLink := func(prefix string, of digest.Digest) {
-		if _, ok := c.links.streams[prefix+of.String()]; ok && of != "" {
+		if of != "" {
 			add(streamPath(prefix, of))
 		}
 	}
@@ -75,10 +77,10 @@ func (c *checker) inTheWay(d *Damage) []string {
 		case partLayer, partBlob:
 			addLink(layerPrefix, digest.Digest(p.Name))
 			addLink(blobPrefix, digest.Digest(p.Name))
+		case partStream:
+			add(composefsrepo.StreamDir + "/" + p.Name)
 		case partEROFS:
-			if _, ok := c.links.images[p.Name]; ok {
-				add(composefsrepo.ImageDir + "/" + p.Name)
-			}
+			add(composefsrepo.ImageDir + "/" + p.Name)
 		}
 	}
 	for _, im := range d.images {

@@ -116,7 +116,7 @@ func (c *checker) readManifest(ctx context.Context, im *image, docs *documents) 
 	docs.manifest = s
 	if raw != nil {
 		if docs.parsed, err = parseManifest(raw); err != nil {
-			c.found(Damage{Kind: Manifest, Path: streamPath(manifestPrefix, im.manifest), Digest: im.manifest, Detail: err.Error()}, im)
+			c.found(Damage{Kind: Manifest, Path: streamPath(manifestPrefix, im.manifest), Digest: im.manifest, Detail: err.Error(), part: partManifest}, im)
 		}
 	}
 	return c.followConfig(ctx, im, docs)
@@ -198,7 +198,7 @@ func (c *checker) readConfig(ctx context.Context, im *image, at fsverity.Digest,
 		}
 	}
 	if err != nil {
-		c.found(Damage{Kind: Config, Path: streamPath(configPrefix, im.config), Digest: im.config, Detail: fmt.Sprintf("it is no config of an image: %v", err)}, im)
+		c.found(Damage{Kind: Config, Path: streamPath(configPrefix, im.config), Digest: im.config, Detail: fmt.Sprintf("it is no config of an image: %v", err), part: partConfig}, im)
 		return nil
 	}
 	docs.diffIDs, docs.hasDiffIDs = config.RootFS.DiffIDs, true
@@ -237,11 +237,11 @@ func (c *checker) document(ctx context.Context, im *image, at fsverity.Digest, k
 		return s, nil, nil
 	}
 	found := func(format string, args ...any) {
-		c.found(Damage{Kind: kind.damage, Path: streamPath(kind.prefix, want), Digest: want, Detail: fmt.Sprintf(format, args...)}, im)
+		c.found(Damage{Kind: kind.damage, Path: streamPath(kind.prefix, want), Digest: want, Detail: fmt.Sprintf(format, args...), part: kind.part}, im)
 	}
 	switch {
 	case s.kind != kind.content:
-		c.streamDamage(s, fmt.Sprintf("it has content type %s instead of %s", s.kind, kind.content))
+		c.foundType(kind.prefix, want, kind.part, fmt.Sprintf("%s instead of %s", s.kind, kind.content), im)
 		return s, nil, nil
 	case s.size > maxDocumentSize:
 		found("it has %d bytes, %d at most", s.size, maxDocumentSize)
@@ -262,6 +262,11 @@ func (c *checker) document(ctx context.Context, im *image, at fsverity.Digest, k
 		return s, nil, nil
 	}
 	return s, raw, nil
+}
+
+// foundType notes that a part of an image is in a stream of another type.
+func (c *checker) foundType(prefix string, d digest.Digest, part, detail string, im *image) {
+	c.found(Damage{Kind: Stream, Path: streamPath(prefix, d), Digest: d, Detail: "it has content type " + detail, part: part}, im)
 }
 
 // readDocument reads what a stream rebuilds, and checks the objects that it is made of.
@@ -426,7 +431,7 @@ func (c *checker) addLayer(ctx context.Context, im *image, at fsverity.Digest, l
 	want := l.name()
 	switch {
 	case s.kind != splitstream.Layer && s.kind != splitstream.Blob:
-		c.streamDamage(s, fmt.Sprintf("it has content type %s instead of %s or %s", s.kind, splitstream.Layer, splitstream.Blob))
+		c.foundType(layerPrefix, l.name(), kind, fmt.Sprintf("%s instead of %s or %s", s.kind, splitstream.Layer, splitstream.Blob), im)
 		return nil
 	case s.kind == splitstream.Blob && l.Digest != "":
 		want = l.Digest

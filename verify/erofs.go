@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/erofs"
 )
@@ -69,7 +70,7 @@ func (e *erofsImage) check(ctx context.Context) error {
 	}
 	if err != nil {
 		e.damaged = true
-		e.c.foundObject(e.object, Damage{Kind: EROFS, Detail: err.Error()})
+		e.c.found(Damage{Kind: EROFS, Path: composefsrepo.ImageDir + "/" + e.object.String(), Detail: err.Error(), part: partEROFS}, e.images...)
 	}
 	return nil
 }

@@ -17,7 +17,8 @@ type findings struct {
 	mutex    sync.Mutex
 	damages  map[damageKey]*Damage
 	ofKind   map[Kind]int
-	ofObject map[fsverity.Digest]*Damage // of objects, and of the streams in them
+	ofObject map[fsverity.Digest]*Damage // of objects
+	ofStream map[fsverity.Digest]*Damage // of streams, by the sound objects that they are in
 	omitted  int
 	notes    []string
 }
@@ -29,7 +30,7 @@ type damageKey struct {
 }
 
 func newFindings() findings {
-	return findings{damages: map[damageKey]*Damage{}, ofKind: map[Kind]int{}, ofObject: map[fsverity.Digest]*Damage{}}
+	return findings{damages: map[damageKey]*Damage{}, ofKind: map[Kind]int{}, ofObject: map[fsverity.Digest]*Damage{}, ofStream: map[fsverity.Digest]*Damage{}}
 }
 
 // found adds a damage, or the images to it where it was found before.
@@ -63,13 +64,18 @@ func (f *findings) add(d Damage, images []*image) *Damage {
 	return listed
 }
 
-// foundObject adds a damage of an object, or of the stream in it.
-func (f *findings) foundObject(object fsverity.Digest, d Damage) {
+// foundObject adds a damage of an object.
+func (f *findings) foundObject(object fsverity.Digest, d Damage) { f.foundIn(f.ofObject, object, d) }
+
+// foundStream adds a damage of the stream in an object.
+func (f *findings) foundStream(object fsverity.Digest, d Damage) { f.foundIn(f.ofStream, object, d) }
+
+func (f *findings) foundIn(all map[fsverity.Digest]*Damage, object fsverity.Digest, d Damage) {
 	d.Path = composefsrepo.ObjectPath(object)
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if listed := f.add(d, nil); listed != nil {
-		f.ofObject[object] = listed
+		all[object] = listed
 	}
 }
 

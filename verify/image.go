@@ -39,6 +39,7 @@ const (
 	partBlob     = "blob"
 	partEROFS    = "EROFS image"
 	partStream   = "stream"
+	partImage    = "image"
 )
 
 // addPart notes what part of an image an object is.

@@ -77,7 +77,11 @@ func (c *checker) judgeLayer(ctx context.Context, l *layer, w wantedSum) error {
 	if got == w.Digest {
 		return nil
 	}
-	damage := Damage{Kind: LayerAltered, Path: streamPath(layerPrefix, w.Digest), Digest: w.Digest,
+	part := partLayer
+	if l.kind == splitstream.Blob {
+		part = partBlob
+	}
+	damage := Damage{Kind: LayerAltered, part: part, Path: streamPath(layerPrefix, w.Digest), Digest: w.Digest,
 		Detail: fmt.Sprintf("it hashes to %s; no object was altered", got)}
 	if l.kind == splitstream.Layer {
 		zeros, err := findZeros(h, l.size, w.Digest)

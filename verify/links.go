@@ -30,7 +30,7 @@ type link struct {
 // ref is a symlink to a link: a tag, or another name of a stream or an EROFS image.
 type ref struct {
 	path   string
-	tag    string // "" where it is none
+	tag    string // or what is there in place of one, "" elsewhere
 	target string // path within the repository
 	wrong  string // why it is none, "" if it is one
 }
@@ -86,8 +86,13 @@ func (c *checker) readDir(ctx context.Context, dir string) (map[string]link, err
 // addRef adds a symlink below a directory "refs", or what is there in place of one.
 func (c *checker) addRef(e composefsrepo.Entry) {
 	r := ref{path: e.Path, target: path.Join(path.Dir(e.Path), e.Target)}
-	var isTag bool
-	r.tag, isTag = e.Tag()
+	if path.Dir(e.Path) == tagDir {
+		r.tag = path.Base(e.Path)
+	}
+	tag, isTag := e.Tag()
+	if isTag {
+		r.tag = tag
+	}
 	switch {
 	case e.Type != fs.ModeSymlink:
 		r.wrong = "it is no symlink"
@@ -97,8 +102,8 @@ func (c *checker) addRef(e composefsrepo.Entry) {
 		r.wrong = fmt.Sprintf("it leads to %q", e.Target)
 	case isTag:
 		stream := strings.TrimPrefix(r.target, composefsrepo.StreamDir+"/")
-		c.links.tags[stream] = append(c.links.tags[stream], r.tag)
-	case path.Dir(e.Path) == tagDir && strings.HasPrefix(path.Base(e.Path), "@"):
+		c.links.tags[stream] = append(c.links.tags[stream], tag)
+	case strings.HasPrefix(r.tag, "@"):
 		r.wrong = "its name begins with @, which introduces a digest"
 	}
 	c.links.refs = append(c.links.refs, r)

@@ -20,9 +20,11 @@ const maxPaths = 20
 
 // locate finds what of images the damaged objects are.
 func (c *checker) locate(ctx context.Context) error {
-	for object, d := range c.ofObject {
-		for _, p := range c.parts[object] {
-			d.place(p.kind, p.name, p.images)
+	for _, all := range []map[fsverity.Digest]*Damage{c.ofObject, c.ofStream} {
+		for object, d := range all {
+			for _, p := range c.partsOf(object) {
+				d.place(p.kind, p.name, p.images)
+			}
 		}
 	}
 	for _, s := range c.streams {
@@ -36,6 +38,18 @@ func (c *checker) locate(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// partsOf returns what an object is all of, or the stream of, of images or of none.
+func (c *checker) partsOf(object fsverity.Digest) []part {
+	parts := c.parts[object]
+	if s := c.streams[object]; s != nil && len(parts) == 0 {
+		parts = append(parts, part{kind: partStream, name: s.name()})
+	}
+	if e := c.erofs[object]; e != nil && len(e.images) == 0 {
+		parts = append(parts, part{kind: partEROFS, name: object.String()})
+	}
+	return parts
 }
 
 // place adds a place to a damage, and returns it.
@@ -73,11 +87,7 @@ func (c *checker) locateIn(ctx context.Context, s *stream) error {
 		}
 	}
 	for object, d := range hits {
-		parts := c.parts[s.object]
-		if len(parts) == 0 {
-			parts = []part{{kind: partStream, name: s.name()}}
-		}
-		for _, p := range parts {
+		for _, p := range c.partsOf(s.object) {
 			place := d.place(p.kind, p.name, p.images)
 			if found := paths[object]; found != nil {
 				place.Paths, place.More = found.Paths, found.More

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"path"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -129,16 +130,17 @@ type Damage struct {
 	// are pulled again: what importers find there they leave as it is.
 	Remove []string `json:"remove,omitempty"`
 
+	part   string   // of the images, "" for all of them
 	images []*image // that are touched, by whatever
 }
 
 // Place is a part of images that is touched.
 type Place struct {
-	// Part is what it is: manifest, config, layer, blob, EROFS image, or a stream of
-	// no image.
+	// Part is what it is: manifest, config, layer, blob, EROFS image, all of the image,
+	// or a stream of none.
 	Part string `json:"part"`
-	// Name is the part's digest, or the stream's name.
-	Name string `json:"name"`
+	// Name is the part's digest, or the stream's name; "" for all of the image.
+	Name string `json:"name,omitempty"`
 	// Images are the names of the images that have the part.
 	Images []string `json:"images,omitempty"`
 	// Paths are the files of a layer that are touched, those not listed being counted
@@ -173,16 +175,11 @@ func (c *checker) report() *Report {
 // finish completes a damage.
 func (c *checker) finish(d *Damage) Damage {
 	if len(d.Places) == 0 && len(d.images) > 0 {
-		part := "image"
-		switch d.Kind {
-		case Manifest:
-			part = partManifest
-		case Config:
-			part = partConfig
-		case LayerAltered, LayerCut, LayerZeros:
-			part = partLayer
+		name := d.Digest.String()
+		if d.part == partEROFS {
+			name = path.Base(d.Path)
 		}
-		d.place(part, d.Digest.String(), d.images)
+		d.place(cmp.Or(d.part, partImage), name, d.images)
 	}
 	slices.SortFunc(d.Places, func(a, b Place) int {
 		return cmp.Or(cmp.Compare(a.Part, b.Part), cmp.Compare(a.Name, b.Name))

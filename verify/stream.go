@@ -143,7 +143,7 @@ func readChunks(ctx context.Context, r *splitstream.Reader) error {
 // streamDamage notes that a stream is damaged, although its object is sound.
 func (c *checker) streamDamage(s *stream, detail string) {
 	s.readable = false
-	c.foundObject(s.object, Damage{Kind: Stream, Detail: detail})
+	c.foundStream(s.object, Damage{Kind: Stream, Detail: detail})
 }
 
 // linked returns the stream's object to which a link in StreamDir leads, if there is a

@@ -79,7 +79,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.command, "command", "bin/skopeo-cfs", "`path` of the skopeo-cfs to be measured")
 	flags.IntVar(&o.many, "many", 250000, "number of files of an image that has many, of 8 KiB each, to compare with one of as many as -files")
 	flags.StringVar(&o.baseline, "baseline", "", "measure the skopeo-cfs of this `commit`, too, beside the other")
-	flags.StringVar(&o.only, "only", "", "measure only this: reading, storage or files")
+	flags.StringVar(&o.only, "only", "", "measure only this: reading, storage, files or verify")
 	flags.StringVar(&o.jsonPath, "json", "", "write the results to the file at `path`")
 	flags.StringVar(&o.svgPath, "svg", "", "draw the results into the file at `path`")
 	flags.BoolVar(&o.quick, "quick", false, "a small image and one run, to see that it works: 1,500 files and 100 MB")
@@ -98,8 +98,8 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	case o.runs < 1:
 		return o, errors.New("nothing comes of no runs")
-	case o.only != "" && o.only != "reading" && o.only != "storage" && o.only != "files":
-		return o, fmt.Errorf("-only %s: must be reading, storage or files", o.only)
+	case o.only != "" && o.only != "reading" && o.only != "storage" && o.only != "files" && o.only != "verify":
+		return o, fmt.Errorf("-only %s: must be reading, storage, files or verify", o.only)
 	}
 	return o, nil
 }
@@ -132,6 +132,11 @@ func measureAll(ctx context.Context, o options) (_ *Results, err error) {
 	if o.only == "" || o.only == "files" {
 		if err := b.manyFiles(ctx, results); err != nil {
 			return nil, fmt.Errorf("measuring copies of images of many files: %w", err)
+		}
+	}
+	if o.only == "" || o.only == "verify" {
+		if err := b.verify(ctx, results); err != nil {
+			return nil, fmt.Errorf("measuring how repositories are checked: %w", err)
 		}
 	}
 	return results, nil

@@ -15,6 +15,7 @@ type Results struct {
 	Reading *Group `json:"reading,omitempty"`
 	Storage *Group `json:"storage,omitempty"`
 	Files   *Group `json:"files,omitempty"`
+	Verify  *Group `json:"verify,omitempty"`
 	Goals   []Goal `json:"goals"`
 }
 
