@@ -33,7 +33,7 @@ func (r *Repo) objectSize(d fsverity.Digest) (int64, error) {
 		return 0, fmt.Errorf("%w: its name is not of the repository's algorithm %s", ErrMissingObject, r.algorithm)
 	}
 	var stat unix.Stat_t
-	err := unix.Fstatat(int(r.dir.Fd()), objectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(int(r.dir.Fd()), ObjectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return 0, ErrMissingObject

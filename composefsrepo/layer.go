@@ -47,7 +47,7 @@ func (r *Repo) layers(ctx context.Context, m *imgspecv1.Manifest, config *docume
 	maps.Copy(refs, manifestRefs)
 
 	diffIDs := make([]digest.Digest, len(m.Layers)) // an artifact has none
-	if hasDiffIDs(m.Config.MediaType) {
+	if IsImageConfig(m.Config.MediaType) {
 		var err error
 		if diffIDs, err = parseDiffIDs(config.raw); err != nil {
 			return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)

@@ -68,9 +68,9 @@ func parseDiffIDs(raw []byte) ([]digest.Digest, error) {
 	return config.RootFS.DiffIDs, nil
 }
 
-// hasDiffIDs tells whether a config of this media type is that of an image,
-// whose layers are tars; any other is an artifact's.
-func hasDiffIDs(configType string) bool {
+// IsImageConfig tells whether a config of this media type is that of an image, whose
+// layers are tars; any other is an artifact's.
+func IsImageConfig(configType string) bool {
 	return configType == imgspecv1.MediaTypeImageConfig || configType == dockerConfig
 }
 

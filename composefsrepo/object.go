@@ -11,12 +11,6 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 )
 
-// objectPath returns the path of an object within the repository.
-func objectPath(d fsverity.Digest) string {
-	name := d.String()
-	return "objects/" + name[:2] + "/" + name[2:]
-}
-
 // OpenObject opens an object and tells its size in bytes. The caller closes it.
 // Where the object has fs-verity, the kernel's digest has been found equal to
 // d, and it checks each read against that; where the repository has it enabled,
@@ -30,18 +24,46 @@ func (r *Repo) OpenObject(d fsverity.Digest) (*os.File, int64, error) {
 	return f, size, nil
 }
 
-func (r *Repo) openObject(d fsverity.Digest) (_ *os.File, _ int64, err error) {
-	if d.Size() != r.algorithm.Size() {
-		return nil, 0, fmt.Errorf("%w: its name is not of the repository's algorithm %s", ErrMissingObject, r.algorithm)
+func (r *Repo) openObject(d fsverity.Digest) (*os.File, int64, error) {
+	f, size, measured, err := r.probeObject(d)
+	if err != nil {
+		return nil, 0, err
 	}
-	f, err := r.openBeneath(objectPath(d), 0)
+	if err := r.checkVerity(measured, d); err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, size, nil
+}
+
+// ProbeObject is OpenObject for an object that may be damaged: measured is the
+// digest that the kernel has for it, zero where it has no fs-verity, and is not
+// compared to anything. The error wraps ErrMissingObject or ErrNotRegular, among
+// others. The caller closes the file.
+func (r *Repo) ProbeObject(d fsverity.Digest) (f *os.File, size int64, measured fsverity.Digest, err error) {
+	f, size, measured, err = r.probeObject(d)
+	if err != nil {
+		return nil, 0, fsverity.Digest{}, fmt.Errorf("object %s: %w", d, err)
+	}
+	return f, size, measured, nil
+}
+
+// DemandsVerity tells whether every object of the repository must have fs-verity.
+func (r *Repo) DemandsVerity() bool { return r.verity }
+
+func (r *Repo) probeObject(d fsverity.Digest) (_ *os.File, size int64, measured fsverity.Digest, err error) {
+	fail := func(err error) (*os.File, int64, fsverity.Digest, error) { return nil, 0, fsverity.Digest{}, err }
+	if d.Size() != r.algorithm.Size() {
+		return fail(fmt.Errorf("%w: its name is not of the repository's algorithm %s", ErrMissingObject, r.algorithm))
+	}
+	f, err := r.openBeneath(ObjectPath(d), 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, 0, ErrMissingObject
+		return fail(ErrMissingObject)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO): // a symlink, a socket
-		return nil, 0, ErrNotRegular
+		return fail(ErrNotRegular)
 	case err != nil:
-		return nil, 0, bare(err)
+		return fail(bare(err))
 	}
 	defer func() {
 		if err != nil {
@@ -50,29 +72,28 @@ func (r *Repo) openObject(d fsverity.Digest) (_ *os.File, _ int64, err error) {
 	}()
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
-		return nil, 0, fmt.Errorf("fstat: %w", err)
+		return fail(fmt.Errorf("fstat: %w", err))
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, 0, ErrNotRegular
+		return fail(ErrNotRegular)
 	}
-	if err := r.checkVerity(f, d); err != nil {
-		return nil, 0, err
+	measured, err = fsverity.Measure(f)
+	if err != nil && !errors.Is(err, fsverity.ErrNotEnabled) {
+		return fail(err)
 	}
-	return f, stat.Size, nil
+	return f, stat.Size, measured, nil
 }
 
-// checkVerity compares the object's name to what the kernel measured of it.
-func (r *Repo) checkVerity(f *os.File, d fsverity.Digest) error {
-	measured, err := fsverity.Measure(f)
+// checkVerity compares the object's name to what the kernel measured of it, zero
+// where it has no fs-verity.
+func (r *Repo) checkVerity(measured, d fsverity.Digest) error {
 	switch {
-	case errors.Is(err, fsverity.ErrNotEnabled) && r.verity:
-		return fmt.Errorf("%w: it has none, and this repository demands it of every object", ErrVerity)
-	case errors.Is(err, fsverity.ErrNotEnabled):
+	case measured == d:
 		return nil
-	case err != nil:
-		return err
-	case measured != d:
+	case !measured.IsZero():
 		return fmt.Errorf("%w: it measures as %s", ErrVerity, measured)
+	case r.verity:
+		return fmt.Errorf("%w: it has none, and this repository demands it of every object", ErrVerity)
 	}
 	return nil
 }
@@ -80,6 +101,6 @@ func (r *Repo) checkVerity(f *os.File, d fsverity.Digest) error {
 // hasObject tells whether there is a file with an object's name.
 func (r *Repo) hasObject(d fsverity.Digest) bool {
 	var stat unix.Stat_t
-	err := unix.Fstatat(int(r.dir.Fd()), objectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(int(r.dir.Fd()), ObjectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG
 }

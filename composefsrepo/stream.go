@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -41,11 +40,9 @@ func (r *Repo) findStream(name string) (fsverity.Digest, error) {
 	case err != nil:
 		return fsverity.Digest{}, err
 	}
-	at := path.Join(streamDir, target)
-	hex := strings.ReplaceAll(strings.TrimPrefix(at, "objects/"), "/", "")
-	d, err := fsverity.Parse(hex)
-	if err != nil || path.IsAbs(target) || at != objectPath(d) {
-		return fsverity.Digest{}, fmt.Errorf("%s: %w: %q is no object of this repository", name, ErrBadLink, target)
+	d, err := linkedObject(streamDir, target)
+	if err != nil {
+		return fsverity.Digest{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return d, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"io"
+	"sync"
 )
 
 // Hasher computes the digest of what is written to it. It is not safe for
@@ -12,18 +13,32 @@ type Hasher struct {
 	algorithm Algorithm
 	hash      hash.Hash
 	size      uint64
-	levels    [][]byte // levels[0]: the data block being filled; levels[n]: the block of hashes of blocks of level n-1
+	levels    [][]byte // levels[0]: the beginning of a data block; levels[n]: the block of hashes of blocks of level n-1
+	padding   []byte   // a block of zeros
 }
 
 // NewHasher returns a Hasher that computes digests of algorithm a.
 func NewHasher(a Algorithm) *Hasher {
-	return &Hasher{algorithm: a, hash: a.Hash.New(), levels: [][]byte{make([]byte, 0, a.BlockSize())}}
+	h := &Hasher{algorithm: a, hash: a.Hash.New(), padding: make([]byte, a.BlockSize())}
+	h.addLevel()
+	h.addLevel()
+	return h
 }
+
+// addLevel adds a level, with room for a block.
+func (h *Hasher) addLevel() {
+	h.levels = append(h.levels, make([]byte, 0, h.algorithm.BlockSize()))
+}
+
+// buffers are what Compute reads into.
+var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
 // Compute returns the digest of all that r yields.
 func Compute(a Algorithm, r io.Reader) (Digest, error) {
 	h := NewHasher(a)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, r, make([]byte, 128<<10)); err != nil {
+	buffer := buffers.Get().(*[128 << 10]byte)
+	defer buffers.Put(buffer)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, buffer[:]); err != nil {
 		return Digest{}, err
 	}
 	return h.Sum(), nil
@@ -31,47 +46,61 @@ func Compute(a Algorithm, r io.Reader) (Digest, error) {
 
 // Write adds p to the content. It never fails.
 func (h *Hasher) Write(p []byte) (int, error) {
-	h.size += uint64(len(p))
-	h.add(0, p)
-	return len(p), nil
-}
-
-// add appends p to level n. A full block is hashed into the level above only
-// once more follows it: the last block of a level may be the only one, whose
-// hash is the root then.
-func (h *Hasher) add(n int, p []byte) {
-	if n == len(h.levels) {
-		h.levels = append(h.levels, make([]byte, 0, h.algorithm.BlockSize()))
-	}
-	for len(p) > 0 {
-		if len(h.levels[n]) == h.algorithm.BlockSize() {
-			h.add(n+1, h.flush(n))
+	n := len(p)
+	h.size += uint64(n)
+	size := h.algorithm.BlockSize()
+	if partial := h.levels[0]; len(partial) > 0 {
+		k := min(len(p), size-len(partial))
+		h.levels[0] = append(partial, p[:k]...)
+		if p = p[k:]; len(h.levels[0]) < size {
+			return n, nil
 		}
-		k := min(len(p), h.algorithm.BlockSize()-len(h.levels[n]))
-		h.levels[n] = append(h.levels[n], p[:k]...)
-		p = p[k:]
+		h.addHash(1, h.levels[0])
+		h.levels[0] = h.levels[0][:0]
 	}
+	for ; len(p) >= size; p = p[size:] {
+		h.addHash(1, p[:size])
+	}
+	h.levels[0] = append(h.levels[0], p...)
+	return n, nil
 }
 
-// flush returns the hash of level n's block, padded with zeros, and empties it.
-func (h *Hasher) flush(n int) []byte {
-	block := h.levels[n]
+// addHash adds the hash of a block, padded with zeros, to level n. Where that is
+// full, it goes into the level above first: not before, since the last block of a
+// level may be the only one, whose hash is the root then.
+func (h *Hasher) addHash(n int, block []byte) {
+	if n == len(h.levels) {
+		h.addLevel()
+	}
+	if len(h.levels[n]) == h.algorithm.BlockSize() {
+		h.addHash(n+1, h.levels[n])
+		h.levels[n] = h.levels[n][:0]
+	}
 	h.hash.Reset()
 	h.hash.Write(block)
-	h.hash.Write(make([]byte, h.algorithm.BlockSize()-len(block)))
-	h.levels[n] = block[:0]
-	return h.hash.Sum(nil)
+	h.hash.Write(h.padding[len(block):])
+	h.levels[n] = h.hash.Sum(h.levels[n])
+}
+
+// root returns the hash of the one block of the highest level, nil for an empty
+// file. The levels are empty then.
+func (h *Hasher) root() []byte {
+	var root []byte
+	for n := 0; n < len(h.levels); n++ {
+		block := h.levels[n]
+		if isTop := n > 0 && n == len(h.levels)-1; isTop && len(block) == h.algorithm.Size() {
+			root = block // the hash of a level of one block
+		} else if len(block) > 0 {
+			h.addHash(n+1, block)
+		}
+		h.levels[n] = block[:0]
+	}
+	h.levels = h.levels[:2]
+	return root
 }
 
 // Sum returns the digest of what was written and resets the Hasher.
 func (h *Hasher) Sum() Digest {
-	var root []byte // all zeros for an empty file
-	if h.size > 0 {
-		for n := 0; n < len(h.levels)-1; n++ {
-			h.add(n+1, h.flush(n))
-		}
-		root = h.flush(len(h.levels) - 1)
-	}
 	// struct fsverity_descriptor: what is hashed is the version, the
 	// algorithm's numbers, the size and the root; salt and signature are none.
 	descriptor := make([]byte, 256)
@@ -79,12 +108,12 @@ func (h *Hasher) Sum() Digest {
 	descriptor[1] = h.algorithm.HashNumber()
 	descriptor[2] = h.algorithm.LogBlockSize
 	binary.LittleEndian.PutUint64(descriptor[8:], h.size)
-	copy(descriptor[16:16+MaxSize], root)
+	copy(descriptor[16:16+MaxSize], h.root()) // zeros for an empty file
 
 	h.hash.Reset()
 	h.hash.Write(descriptor)
 	d := Digest{size: uint8(h.algorithm.Size())}
 	h.hash.Sum(d.sum[:0])
-	h.size, h.levels = 0, h.levels[:1]
+	h.size = 0
 	return d
 }

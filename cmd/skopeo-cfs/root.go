@@ -74,7 +74,8 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "begin of the user `agent` that registries are told")
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
 		newDeploymentsCommand(), newCopyToStorageCommand(&options), newDiffCommand(&options),
-		newFilesCommand(&options), newCatCommand(&options), newExtractCommand(&options), newLayerCommand(&options))
+		newFilesCommand(&options), newCatCommand(&options), newExtractCommand(&options), newLayerCommand(&options),
+		newVerifyCommand())
 	return root
 }
 

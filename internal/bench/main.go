@@ -107,7 +107,7 @@ func parseOptions(args []string) (options, error) {
 }
 
 // sections are what -only may be.
-const sections = "reading storage files comparing"
+const sections = "reading storage files comparing verify"
 
 // isGiven tells whether a flag was on the command line.
 func isGiven(flags *flag.FlagSet, name string) bool {
@@ -142,6 +142,11 @@ func measureAll(ctx context.Context, o options) (_ *Results, err error) {
 	if o.only == "" || o.only == "comparing" {
 		if err := b.comparing(ctx, results); err != nil {
 			return nil, fmt.Errorf("measuring comparisons of images: %w", err)
+		}
+	}
+	if o.only == "" || o.only == "verify" {
+		if err := b.verify(ctx, results); err != nil {
+			return nil, fmt.Errorf("measuring how repositories are checked: %w", err)
 		}
 	}
 	return results, nil

@@ -30,6 +30,7 @@ var parts = map[string]func(ctx context.Context, args []string) error{
 	"read-layers":   readLayersPart,
 	"read-objects":  readObjectsPart,
 	"hash-layers":   hashLayersPart,
+	"hash-objects":  hashObjectsPart,
 	"rearchive":     rearchivePart,
 }
 

@@ -16,6 +16,7 @@ type Results struct {
 	Storage   *Group `json:"storage,omitempty"`
 	Files     *Group `json:"files,omitempty"`
 	Comparing *Group `json:"comparing,omitempty"`
+	Verify    *Group `json:"verify,omitempty"`
 	Goals     []Goal `json:"goals"`
 }
 

@@ -1,0 +1,169 @@
+//go:build interop
+
+package verify_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/containers/image/v5/copy"
+	"github.com/containers/image/v5/oci/layout"
+	"github.com/containers/image/v5/signature"
+	"github.com/containers/image/v5/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/damaged"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
+	"github.com/skopeo-cfs/skopeo-cfs/transport"
+)
+
+// The tests in this file run cfsctl, which composefs-rs makes repositories with.
+
+// cfsctl runs cfsctl on a repository and returns what it printed.
+func cfsctl(t *testing.T, repo string, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "cfsctl", append([]string{"--repo", repo}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+// fsck tells whether one of cfsctl's checks finds something, and what they print.
+func fsck(t *testing.T, repo string) (finds bool, out string) {
+	t.Helper()
+	whole, wholeErr := cfsctl(t, repo, "fsck")
+	images, imagesErr := cfsctl(t, repo, "oci", "fsck")
+	return wholeErr != nil || imagesErr != nil, whole + images
+}
+
+// What cfsctl finds is found, whatever it is, and where it finds nothing in a sound
+// repository, nothing is.
+func TestInteropFindsWhatCfsctlFinds(t *testing.T) {
+	for name, spoil := range damages {
+		for _, a := range []fsverity.Algorithm{fsverity.SHA256, fsverity.SHA512} {
+			t.Run(name+"/"+a.String(), func(t *testing.T) {
+				m := newMade(t, a, repomaker.Options{})
+				finds, out := fsck(t, m.Path())
+				require.False(t, finds, out)
+				if name == "object a fifo" {
+					t.Skip("cfsctl would wait for somebody who writes to it")
+				}
+				spoil(t, m, a)
+				finds, out = fsck(t, m.Path())
+				report := check(t, m.Path(), nil)
+				t.Logf("cfsctl finds it: %v", finds)
+				if finds {
+					assert.True(t, report.IsDamaged(), "cfsctl says: %s", out)
+				}
+			})
+		}
+	}
+}
+
+// Each file of a repository that an importer wrote is damaged, one at a time.
+func TestInteropFixtures(t *testing.T) {
+	for _, name := range []string{"sha256", "sha512"} {
+		path := fixtures.Unpack(t, name)
+		finds, out := fsck(t, path)
+		require.False(t, finds, out)
+		links, err := filepath.Glob(filepath.Join(path, "*/*-*"))
+		require.NoError(t, err)
+		images, err := filepath.Glob(filepath.Join(path, "images/*"))
+		require.NoError(t, err)
+		for i, link := range append(links[:len(links)/8], images...) {
+			target, err := os.Readlink(link)
+			require.NoError(t, err)
+			object, err := filepath.EvalSymlinks(link)
+			require.NoError(t, err)
+			content := read(t, object)
+			require.NoError(t, os.Remove(object))
+			switch i % 3 {
+			case 0: // it is missing
+			case 1:
+				write(t, object, content[:len(content)/2])
+			case 2:
+				content[len(content)/3] ^= 4
+				write(t, object, content)
+				content[len(content)/3] ^= 4
+			}
+			finds, _ := fsck(t, path)
+			assert.True(t, finds)
+			assert.True(t, check(t, path, nil).IsDamaged(), link)
+			write(t, object, content)
+
+			require.NoError(t, os.Remove(link))
+			if finds, out := fsck(t, path); finds {
+				assert.True(t, check(t, path, nil).IsDamaged(), out)
+			}
+			require.NoError(t, os.Symlink(target, link))
+		}
+		assert.Empty(t, check(t, path, nil).Damages)
+	}
+}
+
+// What cfsctl does not find.
+func TestInteropFindsCutLayers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "repository")
+	damaged.Add(t, path, fsverity.SHA512, repomaker.Options{}, "hello", damaged.Cut(t, 0, damaged.BetweenEntries))
+	finds, out := fsck(t, path)
+	assert.False(t, finds, out)
+	assert.True(t, check(t, path, nil).IsDamaged())
+}
+
+// export copies an image to an OCI layout.
+func export(t *testing.T, m *made, tag string) (dir string) {
+	t.Helper()
+	policy, err := signature.NewPolicyContext(&signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}})
+	require.NoError(t, err)
+	defer policy.Destroy()
+	src, err := transport.Transport.ParseReference("[" + m.Path() + "]" + tag)
+	require.NoError(t, err)
+	dir = t.TempDir()
+	dest, err := layout.NewReference(dir, "exported")
+	require.NoError(t, err)
+	_, err = copy.Image(context.Background(), policy, dest, src, &copy.Options{DestinationCtx: &types.SystemContext{OCIAcceptUncompressedLayers: true}})
+	require.NoError(t, err)
+	return dir
+}
+
+// Who does what the report says has a sound repository.
+func TestInteropAdviceMends(t *testing.T) {
+	for name, spoil := range damages {
+		t.Run(name, func(t *testing.T) {
+			a := fsverity.SHA512
+			m := newMade(t, a, repomaker.Options{})
+			// What cfsctl pulls has another manifest, of uncompressed layers.
+			pull := map[string]string{appTag: export(t, m, appTag), otherTag: export(t, m, otherTag)}
+			require.NoError(t, os.RemoveAll(m.Path()))
+			initOut, err := exec.CommandContext(t.Context(), "cfsctl", "init", "--insecure", "--algorithm", a.String(), m.Path()).CombinedOutput()
+			require.NoError(t, err, "%s", initOut)
+			for tag, dir := range pull {
+				out, err := cfsctl(t, m.Path(), "oci", "pull", "oci:"+dir+":exported", tag)
+				require.NoError(t, err, out)
+			}
+			m.reread(t)
+			require.Empty(t, check(t, m.Path(), nil).Damages)
+			spoil(t, m, a)
+			for range 2 { // what is behind a damage may be found when that is gone
+				report := check(t, m.Path(), nil)
+				t.Log(report.Damages)
+				for _, d := range report.Damages {
+					for _, path := range d.Remove {
+						require.NoError(t, os.RemoveAll(filepath.Join(m.Path(), path)))
+					}
+				}
+				for tag, dir := range pull {
+					out, err := cfsctl(t, m.Path(), "oci", "pull", "oci:"+dir+":exported", tag)
+					assert.NoError(t, err, out)
+				}
+			}
+			assert.Empty(t, check(t, m.Path(), nil).Damages)
+			finds, out := fsck(t, m.Path())
+			assert.False(t, finds, out)
+		})
+	}
+}
