@@ -20,6 +20,7 @@ type inspectOptions struct {
 	global      *globalOptions
 	registry    endpoint
 	raw, config bool
+	identity    identityOptions
 }
 
 func newInspectCommand(global *globalOptions) *cobra.Command {
@@ -35,6 +36,7 @@ func newInspectCommand(global *globalOptions) *cobra.Command {
 		},
 	}
 	options.registry.addFlags(cmd.Flags(), "", "the registry")
+	options.identity.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&options.raw, "raw", false, "print the manifest as it is; with --config, the config")
 	cmd.Flags().BoolVar(&options.config, "config", false, "print the config in the form of OCI")
 	return cmd
@@ -53,6 +55,7 @@ type inspection struct {
 	Layers        []string
 	LayersData    []types.ImageInspectLayer `json:",omitempty"`
 	Env           []string
+	*inspectedIdentity
 }
 
 func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer) (err error) {
@@ -115,6 +118,9 @@ func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *
 	}
 	out, err := describe(src.Reference(), raw, info)
 	if err != nil {
+		return err
+	}
+	if out.inspectedIdentity, err = o.identity.inspect(ctx, src, sys); err != nil {
 		return err
 	}
 	encoder := json.NewEncoder(stdout)

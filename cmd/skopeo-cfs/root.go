@@ -47,7 +47,7 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(),
-		newDeploymentsCommand(), newCopyToStorageCommand(&options))
+		newDeploymentsCommand(&options), newCopyToStorageCommand(&options))
 	return root
 }
 

@@ -29,12 +29,14 @@ var order = []string{
 	"zerocopy",
 	"rearchive",
 	"identity",
+	"internal/registries",
+	"push",
 	"cmd/skopeo-cfs",
 	"docs/copy-booted",
 }
 
 // knowing are the packages that may import containers/image and containers/storage.
-var knowing = []string{"internal/sources", "internal/keepannotations", "source", "transport", "zerocopy", "rearchive", "identity", "cmd/skopeo-cfs", "docs/copy-booted"}
+var knowing = []string{"internal/sources", "internal/keepannotations", "source", "transport", "zerocopy", "rearchive", "identity", "internal/registries", "push", "cmd/skopeo-cfs", "docs/copy-booted"}
 
 // foundation are the internal packages that the packages above may use. They
 // import none of those.
