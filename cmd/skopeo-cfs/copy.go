@@ -30,6 +30,7 @@ type copyOptions struct {
 	mend            mendOptions
 	identity        identityOptions
 	fetchMissing    bool
+	signatures      bool
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -73,6 +74,7 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	o.mend.addFlags(flags)
 	o.identity.addFlags(flags)
 	flags.BoolVar(&o.fetchMissing, "fetch-missing", false, "keep the manifest's digest by fetching the compressed layers that the destination lacks from the registry that the image came from; implies --identity origin")
+	flags.BoolVar(&o.signatures, "signatures", true, "copy signatures, and what else refers to the image, along with a manifest that is kept")
 	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
 }
 

@@ -307,11 +307,16 @@ func (o *identityOptions) inspect(ctx context.Context, src types.ImageSource, sy
 }
 
 // names returns the names that the image may have in registries, which then have its
-// compressed layers.
+// compressed layers: one of each repository.
 func (i *identified) names() []reference.Named {
 	names := slices.Clone(i.search.Origins)
 	if i.found != nil && i.found.Reference != nil {
 		names = append(names, i.found.Reference)
 	}
-	return names
+	seen := map[string]bool{}
+	return slices.DeleteFunc(names, func(n reference.Named) bool {
+		again := seen[n.Name()]
+		seen[n.Name()] = true
+		return again
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/containers/image/v5/copy"
 	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
 
 	"github.com/skopeo-cfs/skopeo-cfs/identity"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy"
@@ -25,6 +27,32 @@ func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyCon
 	if !o.quiet {
 		i.tell(where.asked())
 	}
+	attachments, err := o.gather(ctx, i, dest, options.SourceCtx)
+	if err != nil {
+		return nil, err
+	}
+	judged, err := o.judge(ctx, policy, i, attachments)
+	if err != nil {
+		return nil, err
+	}
+	if judged != policy {
+		defer judged.Destroy()
+	}
+	copied, err := o.copyIdentified(ctx, judged, dest, i, options)
+	if err != nil {
+		return nil, err
+	}
+	kept := i.found != nil && digest.FromBytes(copied) == i.found.Digest()
+	err = o.send(ctx, i, attachments, dest, kept, options.SourceCtx, options.DestinationCtx)
+	if err != nil && ctx.Err() == nil && !o.source.flags.Changed("signatures") {
+		logrus.Warnf("The image is copied, but not all that is attached to it: %s", oneLine(err))
+		err = nil
+	}
+	return copied, err
+}
+
+// copyIdentified copies an image whose manifest was looked for.
+func (o *copyOptions) copyIdentified(ctx context.Context, policy *signature.PolicyContext, dest types.ImageReference, i *identified, options *copy.Options) ([]byte, error) {
 	keepDigest := o.preserveDigests || isDigested(dest)
 	mended := func() types.ImageReference { return o.mend.reference(i.ref, keepDigest, options.ReportWriter) }
 	if dest.Transport().Name() != "containers-storage" {
