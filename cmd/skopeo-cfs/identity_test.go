@@ -112,6 +112,7 @@ func TestPushKeepsTheDigest(t *testing.T) {
 	got, _ := run("org/os:1", "--preserve-digests")
 	assert.Equal(t, 1, got.code)
 	assert.Contains(t, got.stderr, "the destination lacks compressed layers: 3 of 3")
+	assert.Contains(t, got.stderr, "--fetch-missing gets them from "+from+"/org/os")
 	got, made := run("org/os:1")
 	require.Zero(t, got.code, got.stderr)
 	assert.Contains(t, got.stderr, "A new manifest is made, with another digest: the destination lacks compressed layers")

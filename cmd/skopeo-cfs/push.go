@@ -31,7 +31,11 @@ func (o *copyOptions) pushImage(ctx context.Context, policy *signature.PolicyCon
 		return copied, true, err
 	case !errors.Is(err, push.ErrMissing) && !errors.Is(err, push.ErrDestination) && !errors.Is(err, push.ErrLost) && !errors.Is(err, push.ErrBlob):
 		return nil, true, err
-	case keepDigest:
+	}
+	if errors.Is(err, push.ErrMissing) && !o.fetchMissing && len(i.names()) > 0 {
+		err = fmt.Errorf("%w; --fetch-missing gets them from %s", err, i.names()[0].Name())
+	}
+	if keepDigest {
 		return nil, true, fmt.Errorf("%s: the manifest's digest can't be kept: %w; %w", transports.ImageName(i.ref), source.ErrNoCompressedLayer, err)
 	}
 	if !o.quiet && (o.fetchMissing || o.identity.asked() || i.found.Recovered() || errors.Is(err, push.ErrLost) || errors.Is(err, push.ErrBlob)) {
@@ -52,11 +56,19 @@ func (o *copyOptions) tellPlan(plan push.Plan) {
 		fmt.Fprintf(os.Stderr, "The manifest is kept: a layout has %s\n", compressedLayers(n, push.Bytes(plan.Local)))
 	}
 	if n := len(plan.Fetched); n > 0 {
-		fmt.Fprintf(os.Stderr, "The manifest is kept: %s are fetched from %s\n", compressedLayers(n, push.Bytes(plan.Fetched)), plan.From)
+		fmt.Fprintf(os.Stderr, "The manifest is kept: fetching %s, from %s\n", compressedLayers(n, push.Bytes(plan.Fetched)), plan.From)
 	}
 }
 
 // compressedLayers describes compressed layers.
 func compressedLayers(n int, bytes int64) string {
-	return fmt.Sprintf("%d compressed layers, %s", n, units.HumanSize(float64(bytes)))
+	return fmt.Sprintf("%s, %s", count(n, "compressed layer"), units.HumanSize(float64(bytes)))
+}
+
+// count returns a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -105,7 +105,7 @@ func (o *copyOptions) send(ctx context.Context, i *identified, s signatures, des
 		return nil
 	}
 	if !kept {
-		o.staysBehind(s, "they are of manifest "+i.found.Digest().String()+", which was not kept")
+		o.staysBehind(s, "manifest "+i.found.Digest().String()+" was not kept")
 		return nil
 	}
 	switch dest.Transport().Name() {
@@ -114,14 +114,14 @@ func (o *copyOptions) send(ctx context.Context, i *identified, s signatures, des
 	case "docker":
 		return o.sendToRegistry(ctx, i, s, dest, fromSys, toSys)
 	}
-	o.staysBehind(s, transports.ImageName(dest)+" can't hold them")
+	o.staysBehind(s, transports.ImageName(dest)+" has no place for signatures")
 	return nil
 }
 
 // staysBehind says that signatures are not copied.
 func (o *copyOptions) staysBehind(s signatures, why string) {
 	if n := len(s.found); n > 0 && !o.quiet {
-		fmt.Fprintf(os.Stderr, "%d signatures are not copied: %s\n", n, why)
+		fmt.Fprintf(os.Stderr, "Not copied: %s, since %s\n", count(n, "signature"), why)
 	}
 }
 
@@ -137,7 +137,7 @@ func (o *copyOptions) sendToStore(ctx context.Context, i *identified, s signatur
 	return await.Do(ctx, func() error {
 		added, err := attached.ToStore(t.GetStoreIfSet(), i.found.Image.ConfigDescriptor.Digest.Encoded(), i.found.Digest(), s.found)
 		if err == nil && added > 0 && !o.quiet {
-			fmt.Fprintf(os.Stderr, "%d signatures copied\n", added)
+			fmt.Fprintf(os.Stderr, "Copied: %s\n", count(added, "signature"))
 		}
 		return err
 	})
@@ -170,7 +170,7 @@ func (o *copyOptions) sendToRegistry(ctx context.Context, i *identified, s signa
 		errs = append(errs, err)
 	}
 	if added+copied > 0 && !o.quiet {
-		fmt.Fprintf(os.Stderr, "%d signatures copied, and %d others that refer to the image\n", added, copied)
+		fmt.Fprintf(os.Stderr, "Copied: %s, and %s that refer to the image\n", count(added, "signature"), count(copied, "artifact"))
 	}
 	return errors.Join(errs...)
 }

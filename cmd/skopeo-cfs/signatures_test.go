@@ -153,13 +153,13 @@ func TestSignaturesTravel(t *testing.T) {
 		name := to + "/copy/" + way
 		got := runCommand(t, append([]string{"copy", "--fetch-missing", from, "docker://" + name + ":1"}, origin...)...)
 		require.Zero(t, got.code, got.stderr)
-		assert.Contains(t, got.stderr, "1 signatures copied, and 1 others", way)
+		assert.Contains(t, got.stderr, "Copied: 1 signature, and 1 artifact that", way)
 		require.NoError(t, s.verify(t, "docker://"+name+":1"))
 		assert.NotEmpty(t, get(t, fmt.Sprintf("http://%s/v2/copy/%s/manifests/%s", to, way, sbom)))
 		assert.Contains(t, string(get(t, fmt.Sprintf("http://%s/v2/copy/%s/manifests/sha256-%s", to, way, s.Digest.Encoded()))), sbom.String())
 		again := runCommand(t, append([]string{"copy", from, "docker://" + name + ":1"}, origin...)...)
 		require.Zero(t, again.code, again.stderr)
-		assert.NotContains(t, again.stderr, "signatures copied", "they were there")
+		assert.NotContains(t, again.stderr, "Copied:", "they were there")
 
 		got = runCommand(t, append([]string{"copy", "--fetch-missing", "--signatures=false", from, "docker://" + to + "/unsigned/" + way + ":1"}, origin...)...)
 		require.Zero(t, got.code, got.stderr)
@@ -171,7 +171,7 @@ func TestSignaturesTravel(t *testing.T) {
 
 		got = runCommand(t, append([]string{"copy", from, "oci:" + filepath.Join(t.TempDir(), "layout")}, origin...)...)
 		require.Zero(t, got.code, got.stderr)
-		assert.Contains(t, got.stderr, "1 signatures are not copied: they are of manifest "+s.Digest.String())
+		assert.Contains(t, got.stderr, "Not copied: 1 signature, since manifest "+s.Digest.String())
 	}
 }
 
