@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -155,4 +156,35 @@ func pushBlob(ctx context.Context, repository *remote.Repository, mediaType stri
 		err = repository.Blobs().Push(ctx, descriptor, bytes.NewReader(raw))
 	}
 	return descriptor, err
+}
+
+// FromLookaside returns the OpenPGP signatures that containers/image finds of the
+// manifest with a digest in the repository of a name: where registries.d(5) says, or in
+// the registry itself if that has an interface for them.
+func FromLookaside(ctx context.Context, sys *types.SystemContext, named reference.Named, d digest.Digest) (_ []Signature, err error) {
+	name, err := reference.WithDigest(reference.TrimNamed(named), d)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := docker.NewReference(name)
+	if err != nil {
+		return nil, err
+	}
+	src, err := ref.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	found, err := src.GetSignatures(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	var all []Signature
+	for _, s := range found {
+		if len(all) == maxSignatures || len(s) > maxSignature {
+			return nil, fmt.Errorf("%w: too many, or too large", ErrInvalid)
+		}
+		all = append(all, s)
+	}
+	return all, nil
 }

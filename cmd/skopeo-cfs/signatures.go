@@ -60,6 +60,11 @@ func (o *copyOptions) gather(ctx context.Context, i *identified, dest types.Imag
 	for _, named := range i.names() {
 		limited, cancel := context.WithTimeout(ctx, attachmentsTimeout)
 		found, err := attached.FromRegistry(limited, sys, named, d)
+		if err == nil {
+			var others []attached.Signature
+			others, err = attached.FromLookaside(limited, sys, named, d)
+			found = append(found, others...)
+		}
 		cancel()
 		if ctx.Err() != nil {
 			return s, context.Cause(ctx)

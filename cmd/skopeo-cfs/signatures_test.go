@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -243,4 +244,42 @@ func TestAlteredSignatures(t *testing.T) {
 		assert.Equal(t, 1, got.code, name)
 		assert.Contains(t, got.stderr, "ource image rejected", name)
 	}
+}
+
+// OpenPGP signatures are found where registries.d says, and are in the store afterwards,
+// where Debian's skopeo verifies them.
+func TestOpenPGPSignatures(t *testing.T) {
+	needRoot(t)
+	needTool(t, "gpg", "skopeo")
+	o, at, home := original.New(t, "hello"), newRegistry(t, ""), t.TempDir()
+	o.Push(t, at, "org/os", "1")
+	gpg := func(args ...string) string {
+		return tool(t, "gpg", append([]string{"--homedir", home, "--batch", "--quiet"}, args...)...)
+	}
+	t.Cleanup(func() { _ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run() })
+	gpg("--passphrase", "", "--quick-generate-key", "os@example.com", "rsa2048", "sign", "never")
+	key := filepath.Join(home, "public")
+	gpg("--output", key, "--export", "os@example.com")
+	payload := filepath.Join(home, "payload")
+	require.NoError(t, os.WriteFile(payload, fmt.Appendf(nil, `{"critical": {"type": "atomic container signature", "image": {"docker-manifest-digest": %q}, "identity": {"docker-reference": %q}}, "optional": {}}`, o.Digest, at+"/org/os:1"), 0o644))
+	lookaside := filepath.Join(home, "lookaside/org/os@sha256="+o.Digest.Encoded())
+	require.NoError(t, os.MkdirAll(lookaside, 0o755))
+	gpg("--output", filepath.Join(lookaside, "signature-1"), "--sign", payload)
+	config := filepath.Join(home, ".config/containers/registries.d")
+	require.NoError(t, os.MkdirAll(config, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(config, "x.yaml"), fmt.Appendf(nil, "docker:\n  %s:\n    lookaside: file://%s/lookaside\n", at, home), 0o644))
+	policy := filepath.Join(home, "policy.json")
+	require.NoError(t, os.WriteFile(policy, fmt.Appendf(nil, `{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": %q, "signedIdentity": {"type": "exactRepository", "dockerRepository": %q}}]}`, key, at+"/org/os"), 0o644))
+
+	repo := filepath.Join(t.TempDir(), "repository")
+	o.AddTo(t, repo, "localhost/os:latest", original.Raw)
+	s := newStore(t, t.TempDir())
+	c := newCommand(t, "copy", "--policy", policy, "--origin", at+"/org/os:1", "--src-tls-verify=false", "composefs:["+repo+"]os", s.image("os"))
+	c.Env = append(c.Env, "HOME="+home)
+	got := c.run(t)
+	require.Zero(t, got.code, got.stderr)
+	assert.Contains(t, got.stderr, "Copied: 1 signature\n")
+	tool(t, "skopeo", "--policy", policy, "copy", "--remove-signatures", s.image("os"), "dir:"+filepath.Join(t.TempDir(), "x"))
+	got = runCommand(t, "copy", "--policy", policy, "--identity", "stored", "composefs:["+repo+"]os", s.image("other"))
+	assert.Equal(t, 1, got.code, "it is not signed")
 }
