@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"github.com/containers/image/v5/copy"
 	"github.com/containers/image/v5/docker"
@@ -168,6 +169,9 @@ func (p *planner) inRegistry(ctx context.Context, layers []composefsrepo.Layer, 
 	return errors.Join(reasons...)
 }
 
+// originTimeout is how long a registry has to answer whether it has the image.
+const originTimeout = 10 * time.Second
+
 // openOrigin opens the image in a registry, by the digest of the manifest.
 func (p *planner) openOrigin(ctx context.Context, origin reference.Named) (types.ImageSource, reference.Named, error) {
 	name, err := reference.WithDigest(reference.TrimNamed(origin), p.image.ManifestDigest)
@@ -178,6 +182,8 @@ func (p *planner) openOrigin(ctx context.Context, origin reference.Named) (types
 	if err != nil {
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, originTimeout)
+	defer cancel()
 	src, err := ref.NewImageSource(ctx, p.copyOptions.SourceCtx)
 	if err != nil {
 		return nil, nil, err

@@ -172,6 +172,11 @@ func TestIdentityIsShown(t *testing.T) {
 	assert.Contains(t, table.stdout, "REGISTRY DIGEST")
 	assert.Contains(t, table.stdout, d.RegistryDigest.String())
 
+	to := filepath.Join(t.TempDir(), "layout")
+	copied := newCommand(t, "copy-to-storage", "--insecure-policy", "--sysroot", h.Sysroot, "--source", "@"+h.IDs[0], "--target", "oci:"+to, "--identity", "origin", "--src-tls-verify=false").withCache(t.TempDir()).run(t)
+	require.Zero(t, copied.code, copied.stderr)
+	assert.Contains(t, copied.stderr, "Manifest "+d.RegistryDigest.String()+": the registry's, from the registry, "+at+"/org/raw:1")
+
 	got := newCommand(t, "inspect", "composefs:["+h.Repository+"]@"+h.Images[0].Config.String()).withCache(cache).run(t)
 	got.requireSuccess(t)
 	var shown struct{ Digest, RegistryDigest, RegistryIndexDigest digest.Digest }
