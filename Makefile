@@ -125,7 +125,7 @@ lint:
 	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
-	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/sqlitetable ./packages ./diff); do \
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/sqlitetable ./packages ./diff); do \
 		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
 			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \

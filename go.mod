@@ -29,6 +29,7 @@ require (
 	golang.org/x/term v0.33.0
 	golang.org/x/text v0.27.0
 	gopkg.in/ini.v1 v1.67.0
+	oras.land/oras-go/v2 v2.6.0
 )
 
 require (

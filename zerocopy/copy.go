@@ -216,7 +216,7 @@ func (c *copier) commit(ctx context.Context, layers *layers, work *workDir, repo
 		err := await.Do(ctx, func() (err error) {
 			options := c.finalOptions(work)
 			defer report.rest(options)()
-			manifest, err = copy.Image(ctx, c.policy, destinationOf(c.dest, layers.image), sourceOf(c.src), options)
+			manifest, err = copy.Image(ctx, c.policy, destinationOf(c.dest, layers.image, c.options.Index), sourceOf(c.src), options)
 			return err
 		})
 		// Until the image is there, other programs may remove the layers.

@@ -3,6 +3,7 @@ package zerocopy
 import (
 	"context"
 
+	"github.com/containers/image/v5/manifest"
 	"github.com/containers/image/v5/pkg/blobinfocache/memory"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -44,7 +45,7 @@ func (original) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.Blob
 // destinationOf returns a reference to what dest refers to in a store: one that
 // knows that the compressed layers that the manifest names are those that are in
 // the store.
-func destinationOf(dest types.ImageReference, image *composefsrepo.Image) types.ImageReference {
+func destinationOf(dest types.ImageReference, image *composefsrepo.Image, index []byte) types.ImageReference {
 	// The pairs are what this manifest and this config say, which is right for
 	// this image and a mere claim about any other. So they are in a cache that
 	// nothing else sees.
@@ -52,12 +53,13 @@ func destinationOf(dest types.ImageReference, image *composefsrepo.Image) types.
 	for _, l := range image.Layers {
 		cache.RecordDigestUncompressedPair(l.Descriptor.Digest, l.DiffID)
 	}
-	return destinationReference{dest, cache}
+	return destinationReference{dest, cache, index}
 }
 
 type destinationReference struct {
 	types.ImageReference
 	cache types.BlobInfoCache
+	index []byte // which lists the image, or nil
 }
 
 // NewImageDestination returns the reference's destination, with the cache.
@@ -66,7 +68,7 @@ func (r destinationReference) NewImageDestination(ctx context.Context, sys *type
 	if err != nil {
 		return nil, err
 	}
-	return destination{dest, r.cache}, nil
+	return destination{dest, r.cache, r.index}, nil
 }
 
 // destination has a cache of its own. It has no more methods than its interface,
@@ -74,6 +76,7 @@ func (r destinationReference) NewImageDestination(ctx context.Context, sys *type
 type destination struct {
 	types.ImageDestination
 	cache types.BlobInfoCache
+	index []byte
 }
 
 // TryReusingBlob looks for a blob in the store, with the cache of this copy.
@@ -87,5 +90,19 @@ func (d destination) Commit(ctx context.Context, toplevel types.UnparsedImage) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if d.index != nil {
+		toplevel = indexed{toplevel, d.index}
+	}
 	return d.ImageDestination.Commit(ctx, toplevel)
+}
+
+// indexed is an image that is named by an index.
+type indexed struct {
+	types.UnparsedImage
+	index []byte
+}
+
+// Manifest returns the index.
+func (i indexed) Manifest(context.Context) ([]byte, string, error) {
+	return i.index, manifest.GuessMIMEType(i.index), nil
 }

@@ -32,6 +32,10 @@ type Options struct {
 	// goroutines at once. If it is set, copy.Options.ReportWriter is used only
 	// where copy.Image does the whole copy.
 	Report func(Event)
+	// Index is an index that lists the image, as it is or nil. It is kept beside the
+	// image's manifest, as it is when an image is pulled by an index, so that the image
+	// has the digest of that, too.
+	Index []byte
 }
 
 // Event is a step of a layer's way into a store.

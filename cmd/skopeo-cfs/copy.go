@@ -33,6 +33,9 @@ type copyOptions struct {
 	instances       instanceOptions
 	signing         signingOptions
 	retry           retryOptions
+	identity        identityOptions
+	fetchMissing    bool
+	signatures      bool
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -47,9 +50,13 @@ and so its image ID, byte for byte, and its layers.
 
 Into containers-storage with the overlay driver it comes with its manifest, and
 the contents of its files are not copied where the filesystem can share them with
-the repository. Elsewhere the layers are uncompressed until a destination
-compresses them, so the manifest's digest changes, but where the manifest lists
-the uncompressed layers already.`,
+the repository. Into a registry it comes with its manifest if the registry has the
+compressed layers, or --fetch-missing gets them. Elsewhere the layers are
+uncompressed until a destination compresses them, so the manifest's digest changes,
+but where the manifest lists the uncompressed layers already.
+
+Where the repository does not have the manifest that a registry has of the image,
+that is looked for (--identity), and checked.`,
 		Example: `  skopeo-cfs copy composefs:quay.io/org/os:42 containers-storage:quay.io/org/os:42
   skopeo-cfs copy 'composefs:[/srv/repo]os' docker://registry.example.com/org/os:42`,
 		Args:              cobra.ExactArgs(2),
@@ -76,6 +83,9 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
 	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
 	o.mend.addFlags(flags)
+	o.identity.addFlags(flags)
+	flags.BoolVar(&o.fetchMissing, "fetch-missing", false, "keep the manifest's digest by fetching the compressed layers that the destination lacks from the registry that the image came from; implies --identity origin")
+	flags.BoolVar(&o.signatures, "signatures", true, "copy signatures, and what else refers to the image, along with a manifest that is kept")
 	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
 }
 

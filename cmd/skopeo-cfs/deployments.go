@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/identity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/hosts"
 )
 
@@ -39,18 +41,22 @@ func (o *hostOptions) open() (*bootc.Host, error) {
 func repositoryOf(host *bootc.Host) string { return filepath.Join(host.Sysroot, "composefs") }
 
 type deploymentsOptions struct {
-	host   hostOptions
-	asJSON bool
+	global   *globalOptions
+	host     hostOptions
+	asJSON   bool
+	registry endpoint
+	identity identityOptions
 }
 
-func newDeploymentsCommand() *cobra.Command {
-	var options deploymentsOptions
+func newDeploymentsCommand(global *globalOptions) *cobra.Command {
+	options := deploymentsOptions{global: global}
 	cmd := &cobra.Command{
 		Use:   "deployments",
 		Short: "List the deployments of a bootc host",
 		Long: `List the deployments of a bootc host: what each is to the running system, the
 image that it was made of, the digest of that image's manifest, and whether all of
-its layers are in the repository, so that it can be copied.
+its layers are in the repository, so that it can be copied. Where a registry is
+known to have the image with another manifest, its digest is shown, too.
 
 Each can be named as composefs:@ID, by 12 digits of the ID or more.
 
@@ -63,6 +69,8 @@ unknown.`,
 		},
 	}
 	options.host.addFlags(cmd.Flags())
+	options.registry.addFlags(cmd.Flags(), "", "the registry")
+	options.identity.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&options.asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -80,6 +88,7 @@ type deployed struct {
 	Deployed       *time.Time     `json:"deployed,omitempty"`
 	Complete       bool           `json:"complete"`        // all layers are in the repository
 	Error          string         `json:"error,omitempty"` // why something is missing above
+	registryIdentity
 }
 
 func (o *deploymentsOptions) run(ctx context.Context, stdout io.Writer) error {
@@ -92,9 +101,13 @@ func (o *deploymentsOptions) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer repo.Close()
+	identify, err := o.identifier(ctx, repositoryOf(host))
+	if err != nil {
+		return err
+	}
 	list := []deployed{}
 	for i := range host.Deployments {
-		entry, err := describeDeployment(ctx, repo, host, &host.Deployments[i])
+		entry, err := describeDeployment(ctx, repo, host, &host.Deployments[i], identify)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -113,7 +126,7 @@ func (o *deploymentsOptions) run(ctx context.Context, stdout io.Writer) error {
 
 // describeDeployment returns what is to be said of a deployment, and what is
 // wrong with it.
-func describeDeployment(ctx context.Context, repo *composefsrepo.Repo, host *bootc.Host, d *bootc.Deployment) (deployed, error) {
+func describeDeployment(ctx context.Context, repo *composefsrepo.Repo, host *bootc.Host, d *bootc.Deployment, identify identifier) (deployed, error) {
 	entry := deployed{
 		ID: d.ID, State: d.State, Image: d.Image.Name, Transport: d.Image.Transport,
 		ManifestDigest: d.ManifestDigest, BootType: d.BootType, Locked: d.Locked,
@@ -132,6 +145,9 @@ func describeDeployment(ctx context.Context, repo *composefsrepo.Repo, host *boo
 	if !image.Synthesised {
 		entry.ManifestDigest = image.ManifestDigest
 	}
+	if entry.registryIdentity, err = identify(image, d); err != nil {
+		return entry, err
+	}
 	for n := range image.Layers {
 		if err := image.CheckObjects(ctx, n); err != nil {
 			return entry, errors.Join(d.Err, err)
@@ -141,9 +157,47 @@ func describeDeployment(ctx context.Context, repo *composefsrepo.Repo, host *boo
 	return entry, d.Err
 }
 
+// isAnotherInRegistry tells whether a registry is known to have the image with
+// another manifest than the one that is shown.
+func (d deployed) isAnotherInRegistry() bool {
+	return d.RegistryDigest != "" && d.RegistryDigest != d.ManifestDigest
+}
+
+// identifier says what there is to be said of a deployment's image in a registry.
+type identifier func(*composefsrepo.Image, *bootc.Deployment) (registryIdentity, error)
+
+// identifier returns what does that for a host with a repository at path.
+func (o *deploymentsOptions) identifier(ctx context.Context, path string) (identifier, error) {
+	sys := o.global.systemContext()
+	if err := o.registry.apply(sys); err != nil {
+		return nil, err
+	}
+	search, err := o.identity.search(sys)
+	if err != nil {
+		return nil, err
+	}
+	if search.Level != identity.LevelStored {
+		search.Stores = append(search.Stores, storesBeside(path)...)
+	}
+	return func(image *composefsrepo.Image, d *bootc.Deployment) (registryIdentity, error) {
+		search := search
+		addDeployment(&search, d)
+		i, err := identifyImage(ctx, nil, image, search)
+		if err != nil {
+			return registryIdentity{}, err
+		}
+		return i.describe(), nil
+	}, nil
+}
+
 func printDeployments(list []deployed, stdout io.Writer) error {
 	table := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tSTATE\tIMAGE\tMANIFEST DIGEST\tLAYERS")
+	others := slices.ContainsFunc(list, deployed.isAnotherInRegistry)
+	header := "ID\tSTATE\tIMAGE\tMANIFEST DIGEST\tLAYERS"
+	if others {
+		header += "\tREGISTRY DIGEST"
+	}
+	fmt.Fprintln(table, header)
 	for _, d := range list {
 		state, layers := string(d.State), "all"
 		if d.Locked {
@@ -152,7 +206,11 @@ func printDeployments(list []deployed, stdout io.Writer) error {
 		if !d.Complete {
 			layers = "missing"
 		}
-		fmt.Fprintf(table, "%.12s\t%s\t%s\t%s\t%s\n", d.ID, state, orDash(printable(d.Image)), orDash(d.ManifestDigest.String()), layers)
+		fmt.Fprintf(table, "%.12s\t%s\t%s\t%s\t%s", d.ID, state, orDash(printable(d.Image)), orDash(d.ManifestDigest.String()), layers)
+		if others {
+			fmt.Fprintf(table, "\t%s", orDash(d.RegistryDigest.String()))
+		}
+		fmt.Fprintln(table)
 	}
 	err := table.Flush()
 	for _, d := range list {

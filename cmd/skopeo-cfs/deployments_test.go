@@ -130,7 +130,8 @@ func onHost(h *bootchost.Host) hostOptions { return hostOptions{root: h.Root} }
 func listDeployments(t *testing.T, host hostOptions) map[string]deployed {
 	t.Helper()
 	var out bytes.Buffer
-	options := deploymentsOptions{host: host, asJSON: true}
+	options := deploymentsOptions{global: &globalOptions{}, host: host, asJSON: true}
+	options.registry.flags = newDeploymentsCommand(options.global).Flags()
 	require.NoError(t, options.run(t.Context(), &out))
 	var list []deployed
 	require.NoError(t, json.Unmarshal(out.Bytes(), &list))

@@ -24,6 +24,7 @@ type inspectOptions struct {
 	raw, config bool
 	format      string
 	noTags      bool
+	identity    identityOptions
 }
 
 func newInspectCommand(global *globalOptions) *cobra.Command {
@@ -48,6 +49,7 @@ it, and the deployments that boot from these. All sizes are in bytes.`,
 		},
 	}
 	options.registry.addFlags(cmd.Flags(), "", "the registry")
+	options.identity.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&options.raw, "raw", false, "print the manifest as it is; with --config, the config")
 	cmd.Flags().BoolVar(&options.config, "config", false, "print the config in the form of OCI")
 	cmd.Flags().StringVarP(&options.format, "format", "f", "", "print it by the Go `template`, as in {{.Digest}}")
@@ -69,6 +71,7 @@ type inspection struct {
 	LayersData    []types.ImageInspectLayer `json:",omitempty"`
 	Env           []string
 	Composefs     *composefsInspection `json:",omitempty"`
+	*inspectedIdentity
 }
 
 func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer) (err error) {
@@ -131,6 +134,9 @@ func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *
 	}
 	out, err := describe(src.Reference(), raw, info)
 	if err != nil {
+		return err
+	}
+	if out.inspectedIdentity, err = o.identity.inspect(ctx, src, sys); err != nil {
 		return err
 	}
 	if !o.noTags {

@@ -29,7 +29,20 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
+}
+
+// runTests runs the tests with a cache of their own.
+func runTests(m *testing.M) int {
+	cache, err := os.MkdirTemp("", "cache")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(cache)
+	if err := os.Setenv("XDG_CACHE_HOME", cache); err != nil {
+		panic(err)
+	}
+	return m.Run()
 }
 
 // command is the command, about to be run.
@@ -59,7 +72,16 @@ func (c *command) setEnv(t testing.TB, env []string) {
 	t.Helper()
 	dir, races := newRaceLog(t)
 	c.races = dir
-	c.Env = append(slices.Clone(env), asCommand+"=1", "TMPDIR="+c.tmp, races)
+	c.Env = append(slices.Clone(env), asCommand+"=1", "TMPDIR="+c.tmp, "XDG_CACHE_HOME="+newCache(t), races)
+}
+
+// newCache returns a directory for a cache of any user.
+func newCache(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	searchable(t, dir)
+	require.NoError(t, os.Chmod(dir, 0o777))
+	return dir
 }
 
 // outcome is what a run of the command came to.

@@ -73,7 +73,7 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.StringVar(&options.registriesConf, "registries-conf", "", "`path` of the configuration of registries, instead of the system's")
 	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "begin of the user `agent` that registries are told")
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
-		newDeploymentsCommand(), newCopyToStorageCommand(&options), newDiffCommand(&options),
+		newDeploymentsCommand(&options), newCopyToStorageCommand(&options), newDiffCommand(&options),
 		newFilesCommand(&options), newCatCommand(&options), newExtractCommand(&options), newLayerCommand(&options),
 		newVerifyCommand())
 	return root

@@ -34,12 +34,16 @@ var order = []string{
 	"internal/keepannotations",
 	"zerocopy",
 	"rearchive",
+	"identity",
+	"internal/registries",
+	"push",
+	"attached",
 	"cmd/skopeo-cfs",
 	"docs/copy-booted",
 }
 
 // knowing are the packages that may import containers/image and containers/storage.
-var knowing = []string{"internal/sources", "internal/keepannotations", "source", "transport", "zerocopy", "rearchive", "cmd/skopeo-cfs", "docs/copy-booted"}
+var knowing = []string{"internal/sources", "internal/keepannotations", "source", "transport", "zerocopy", "rearchive", "identity", "internal/registries", "push", "attached", "cmd/skopeo-cfs", "docs/copy-booted"}
 
 // foundation are the internal packages that the packages above may use. They
 // import none of those.

@@ -25,6 +25,7 @@ require (
 	golang.org/x/term v0.36.0
 	golang.org/x/text v0.30.0
 	gopkg.in/ini.v1 v1.67.0
+	oras.land/oras-go/v2 v2.6.0
 )
 
 require (
