@@ -34,6 +34,7 @@ var order = []string{
 	"internal/keepannotations",
 	"zerocopy",
 	"rearchive",
+	"serve",
 	"cmd/skopeo-cfs",
 	"docs/copy-booted",
 }
