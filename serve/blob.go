@@ -101,7 +101,7 @@ func (s *Server) serveLayer(w http.ResponseWriter, r *http.Request, l layer) err
 	c := s.checks.begin(l)
 	defer s.checks.leave(c)
 	b := &body{ctx: r.Context(), repository: s.repository, layer: l, check: c, stream: stream}
-	if err := s.prepare(r, c); err != nil {
+	if err := prepare(r, l, c); err != nil {
 		return err
 	}
 	if s.sendEncoded(w, r, b) {
@@ -113,13 +113,16 @@ func (s *Server) serveLayer(w http.ResponseWriter, r *http.Request, l layer) err
 }
 
 // prepare returns the error of a layer that is known to be wrong. For a range, it has
-// the layer checked first.
-func (s *Server) prepare(r *http.Request, c *check) error {
-	ix, err := c.result()
-	if r.Header.Get("Range") != "" && err == nil {
-		if ix, err = c.wait(r.Context()); err == nil && ix.objects == nil {
-			r.Header.Del("Range") // where the range lies would have to be found out anew
-		}
+// the layer checked first; a small one, too, so that the client is told what is wrong.
+func prepare(r *http.Request, l layer, c *check) error {
+	isRange := r.Header.Get("Range") != ""
+	if !isRange && l.size > bufferSize {
+		_, err := c.result()
+		return err
+	}
+	ix, err := c.wait(r.Context())
+	if err == nil && isRange && ix.objects == nil && ix.count > 0 {
+		r.Header.Del("Range") // where the range lies would have to be found out anew
 	}
 	return err
 }

@@ -272,7 +272,7 @@ func (s *sending) finish() error {
 	if err := unchanged(s.body.stream.file, s.stream); err != nil {
 		return err
 	}
-	if s.index != nil && s.index.objects != nil {
+	if s.index != nil && len(s.index.objects) == s.index.count {
 		return nil // each object was compared
 	}
 	ix, err := s.check.wait(s.ctx)

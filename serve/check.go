@@ -57,6 +57,7 @@ type check struct {
 
 // index has what is to be known of a checked layer's objects, in their order.
 type index struct {
+	count   int           // objects
 	objects []object      // nil where there were too many to hold
 	stream  atomic.Uint64 // identity of the stream's file
 	sum     uint64        // of the identities of all files, the stream's first
@@ -248,7 +249,6 @@ type checkReader struct {
 	ctx    context.Context
 	layer  layer
 	index  *index
-	count  int // objects
 	read   int64
 	buffer []byte
 }
@@ -280,9 +280,9 @@ func (r *checkReader) readAll(chunks *splitstream.Chunks, to io.Writer) error {
 		if len(sizes) < indexObjects/4 {
 			sizes, identities = append(sizes, size), append(identities, id)
 		}
-		r.count++
+		r.index.count++
 	}
-	if len(sizes) < r.count {
+	if len(sizes) < r.index.count {
 		return nil // too many
 	}
 	r.index.objects = make([]object, len(sizes))

@@ -11,7 +11,7 @@ import (
 // How long the repository is kept open, and how long it is then left alone: a
 // collection of garbage, which waits for its lock, comes in between.
 const (
-	leasePeriod = 5 * time.Second
+	leasePeriod = 3 * time.Second
 	leasePause  = 20 * time.Millisecond
 )
 

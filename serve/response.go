@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -76,9 +77,14 @@ func (r *response) ready(n int64) (int64, error) {
 	return n, r.extend()
 }
 
-// extend gives the client time for another piece.
+// extend gives the client time for another piece, where what is written to knows of
+// time.
 func (r *response) extend() error {
-	return r.control.SetWriteDeadline(time.Now().Add(r.timeout))
+	err := r.control.SetWriteDeadline(time.Now().Add(r.timeout))
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
 }
 
 // sendFile implements fileSender.

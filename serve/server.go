@@ -149,7 +149,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ResponseWriter: w, ctx: r.Context(), control: http.NewResponseController(w),
 		limiter: s.limiter, timeout: s.options.PieceTimeout,
 	}
-	_ = answer.extend() // of what can't have deadlines there is nothing to give up
+	_ = answer.extend() // an error comes again when something is sent
 	if r.ContentLength != 0 {
 		// Nobody wants it, and it shall not keep the connection.
 		_ = answer.control.SetReadDeadline(time.Now().Add(readTimeout))
