@@ -12,6 +12,10 @@ import (
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// smallLayer is how many bytes a layer has at most that is not sent before it has been
+// checked.
+const smallLayer = 1 << 20
+
 // found is a blob that a request asks for: one of these.
 type found struct {
 	config   []byte
@@ -97,10 +101,11 @@ func (s *Server) serveLayer(w http.ResponseWriter, r *http.Request, l layer) err
 		}
 		return s.failure(err)
 	}
-	defer stream.Close()
+	algorithm := stream.Algorithm()
+	stream.Close()
 	c := s.checks.begin(l)
 	defer s.checks.leave(c)
-	b := &body{ctx: r.Context(), repository: s.repository, layer: l, check: c, stream: stream}
+	b := &body{ctx: r.Context(), repository: s.repository, layer: l, algorithm: algorithm, check: c, readers: s.readers}
 	if err := prepare(r, l, c); err != nil {
 		return err
 	}
@@ -116,13 +121,13 @@ func (s *Server) serveLayer(w http.ResponseWriter, r *http.Request, l layer) err
 // the layer checked first; a small one, too, so that the client is told what is wrong.
 func prepare(r *http.Request, l layer, c *check) error {
 	isRange := r.Header.Get("Range") != ""
-	if !isRange && l.size > bufferSize {
+	if !isRange && l.size > smallLayer {
 		_, err := c.result()
 		return err
 	}
 	ix, err := c.wait(r.Context())
-	if err == nil && isRange && ix.objects == nil && ix.count > 0 {
-		r.Header.Del("Range") // where the range lies would have to be found out anew
+	if err == nil && isRange && ix.layout == nil {
+		r.Header.Del("Range") // where the range lies is not known
 	}
 	return err
 }

@@ -15,10 +15,13 @@ import (
 const (
 	// bufferSize is how many bytes of small objects and of what lies between
 	// objects are sent at once. The last bytes of a response always come out of a
-	// buffer.
-	bufferSize = 256 << 10
+	// buffer. Each client that is slow keeps one.
+	bufferSize = 64 << 10
 	// largeObject is how many bytes of an object the kernel sends by itself.
 	largeObject = 128 << 10
+	// maxReaders is how many clients at once are sent layers out of the splitstreams
+	// themselves, as long as no layout is there.
+	maxReaders = 16
 )
 
 // buffers has those of the clients that something is being sent to.
@@ -40,8 +43,9 @@ type body struct {
 	ctx        context.Context
 	repository *repository
 	layer      layer
+	algorithm  fsverity.Algorithm
 	check      *check
-	stream     *stream
+	readers    chan struct{} // taken by those that read a splitstream
 
 	at  int64 // where Seek has put it
 	err error // why send has failed
@@ -71,14 +75,9 @@ func (b *body) Read([]byte) (int, error) {
 // send sends n bytes from where the body stands. Before the last of them, the check
 // of the layer has to have come out right.
 func (b *body) send(to io.Writer, n int64) (int64, error) {
-	buffer := buffers.Get().(*[]byte)
-	s := &sending{body: b, to: to, chunks: b.stream.Chunks(), skip: b.at, left: n, pending: (*buffer)[:0]}
+	s := &sending{body: b, to: to, skip: b.at, left: n}
 	s.files, _ = to.(fileSender)
-	s.index, b.err = b.check.result()
-	if b.err == nil {
-		b.err = s.run()
-	}
-	buffers.Put(buffer)
+	b.err = s.start()
 	if b.err != nil {
 		b.err = fmt.Errorf("sending layer %s: %w", b.layer.digest, b.err)
 	}
@@ -90,12 +89,13 @@ type sending struct {
 	*body
 	to     io.Writer
 	files  fileSender // to, or nil
-	chunks *splitstream.Chunks
+	chunks chunks
 
-	index  *index // nil where the check is still under way
-	sum    uint64 // of the identities so far, without an index
-	stream uint64 // identity of the stream's file
-	count  int    // objects so far
+	layout *layout // nil where the splitstream is read
+	stream *stream // nil where it is not
+	id     uint64  // identity of the stream's file
+	sum    uint64  // of the identities so far, without a layout
+	count  int     // objects so far
 
 	skip    int64 // bytes before what is to be sent
 	left    int64 // bytes to be taken
@@ -103,12 +103,67 @@ type sending struct {
 	pending []byte // taken, and to be sent
 }
 
-func (s *sending) run() error {
-	if err := s.identifyStream(); err != nil {
+// chunks are a layout's, or a splitstream's.
+type chunks interface {
+	Next() (splitstream.Chunk, error)
+}
+
+// start chooses what the layer is read from, and sends it.
+func (s *sending) start() error {
+	ix, err := s.check.result()
+	if ix == nil && err == nil {
+		select {
+		case s.readers <- struct{}{}: // beside the check
+			defer func() { <-s.readers }()
+			return s.fromStream()
+		default:
+			ix, err = s.check.wait(s.ctx)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case ix.layout != nil:
+		return s.fromLayout(ix.layout)
+	}
+	select {
+	case s.readers <- struct{}{}:
+		defer func() { <-s.readers }()
+		return s.fromStream()
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
+}
+
+// fromLayout sends a layer that is known to be right.
+func (s *sending) fromLayout(l *layout) error {
+	r, at, object := l.from(s.skip)
+	defer r.close()
+	s.layout, s.chunks, s.count = l, r, object
+	s.skip -= at
+	return s.run()
+}
+
+// fromStream sends a layer whose check is under way, or which has no layout.
+func (s *sending) fromStream() (err error) {
+	if s.stream, err = openStream(s.ctx, s.repository, s.layer); err != nil {
 		return err
 	}
+	defer s.stream.Close()
+	if s.id, err = identity(s.stream.file); err != nil {
+		return err
+	}
+	s.sum, s.chunks = s.id, s.stream.Chunks()
+	return s.run()
+}
+
+// run sends what is wanted.
+func (s *sending) run() error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	s.pending = (*buffer)[:0]
 	for s.left > 0 {
-		if err := s.ctx.Err(); err != nil {
+		if s.ctx.Err() != nil {
 			return context.Cause(s.ctx)
 		}
 		chunk, err := s.chunks.Next()
@@ -130,22 +185,6 @@ func (s *sending) run() error {
 		return err
 	}
 	return s.flush()
-}
-
-// identifyStream sees to it that the stream is the one that was checked.
-func (s *sending) identifyStream() (err error) {
-	if s.stream, err = identity(s.body.stream.file); err != nil {
-		return err
-	}
-	s.sum = s.stream
-	if s.index == nil || s.index.stream.Load() == s.stream {
-		return nil
-	}
-	if err := recheck(s.ctx, s.body.stream.file, s.layer.verity, s.body.stream.Algorithm()); err != nil {
-		return err
-	}
-	s.index.stream.Store(s.stream)
-	return nil
 }
 
 // inline takes bytes of the stream itself.
@@ -172,11 +211,9 @@ func (s *sending) inline(data []byte) error {
 func (s *sending) object(d fsverity.Digest) error {
 	n := s.count
 	s.count++
-	if s.index != nil && n < len(s.index.objects) && s.skip > 0 {
-		if size := s.index.objects[n].size; size <= s.skip {
-			s.skip -= size
-			return nil
-		}
+	if s.layout != nil && s.skip > 0 && s.layout.objects[n].size <= s.skip {
+		s.skip -= s.layout.objects[n].size
+		return nil
 	}
 	f, size, err := openObject(s.ctx, s.repository, d)
 	if err != nil {
@@ -213,14 +250,16 @@ func (s *sending) identify(f *os.File, d fsverity.Digest, n int) (uint64, error)
 	if err != nil {
 		return 0, err
 	}
-	s.sum = addIdentity(s.sum, id)
-	if s.index == nil || n >= len(s.index.objects) || s.index.objects[n].identity.Load() == id {
+	if s.layout == nil {
+		s.sum = addIdentity(s.sum, id)
 		return id, nil
 	}
-	if err := recheck(s.ctx, f, d, s.body.stream.Algorithm()); err != nil {
-		return 0, err
+	if known := &s.layout.objects[n].identity; known.Load() != id {
+		if err := recheck(s.ctx, f, d, s.algorithm); err != nil {
+			return 0, err
+		}
+		known.Store(id)
 	}
-	s.index.objects[n].identity.Store(id)
 	return id, nil
 }
 
@@ -269,10 +308,7 @@ func (s *sending) flush() error {
 // finish lets the end of the response go out if the layer is right, and what was
 // read for this response is what was checked.
 func (s *sending) finish() error {
-	if err := unchanged(s.body.stream.file, s.stream); err != nil {
-		return err
-	}
-	if s.index != nil && len(s.index.objects) == s.index.count {
+	if s.layout != nil {
 		return nil // each object was compared
 	}
 	ix, err := s.check.wait(s.ctx)
@@ -282,5 +318,5 @@ func (s *sending) finish() error {
 	if s.sum != ix.sum {
 		return errChanged
 	}
-	return nil
+	return unchanged(s.stream.file, s.id)
 }

@@ -28,9 +28,8 @@ import (
 // a byte of it is sent.
 
 const (
-	// indexObjects bounds the objects of which sizes and identities are held, 16
-	// bytes for each.
-	indexObjects = 4 << 20
+	// maxChecks bounds the layers of which it is held that they came out right.
+	maxChecks = 10000
 	// failureAge is how long a layer that came out wrong is not read again.
 	failureAge = 30 * time.Second
 )
@@ -51,16 +50,23 @@ type check struct {
 	err   error
 
 	ended  time.Time
+	used   time.Time
 	users  int // who wait for its end
 	cancel context.CancelFunc
 }
 
-// index has what is to be known of a checked layer's objects, in their order.
+// index has what is to be known of a checked layer.
 type index struct {
-	count   int           // objects
-	objects []object      // nil where there were too many to hold
-	stream  atomic.Uint64 // identity of the stream's file
-	sum     uint64        // of the identities of all files, the stream's first
+	*layout        // nil where it was too large
+	sum     uint64 // of the identities of all files, the stream's first
+}
+
+// size returns how many bytes the index occupies.
+func (ix *index) size() int64 {
+	if ix == nil || ix.layout == nil {
+		return 0
+	}
+	return ix.layout.size()
 }
 
 // object is an object's size in bytes and the identity of its file.
@@ -96,7 +102,7 @@ type checks struct {
 
 	mu   sync.Mutex
 	all  map[layerKey]*check
-	held int // objects in all indexes
+	held int64 // bytes in all indexes
 }
 
 func newChecks(r *repository, count func(), failed func(layer, error)) *checks {
@@ -115,10 +121,11 @@ func (c *checks) begin(l layer) *check {
 	key := layerKey{l.verity, l.digest}
 	if k := c.all[key]; k != nil && !k.outdated() {
 		k.users++
+		k.used = time.Now()
 		return k
 	}
 	ctx, cancel := context.WithCancel(c.repository.ctx)
-	k := &check{done: make(chan struct{}), users: 1, cancel: cancel}
+	k := &check{done: make(chan struct{}), users: 1, used: time.Now(), cancel: cancel}
 	c.all[key] = k
 	go c.run(ctx, key, k, l)
 	return k
@@ -195,18 +202,20 @@ func (c *checks) run(ctx context.Context, key layerKey, k *check, l layer) {
 
 // hold makes room for an index. c.mu is held.
 func (c *checks) hold(key layerKey, ix *index) {
-	c.held += len(ix.objects)
-	for other, k := range c.all {
-		if c.held <= indexObjects && len(c.all) <= indexObjects>>8 {
+	c.held += ix.size()
+	for c.held > allLayouts || len(c.all) > maxChecks {
+		var oldest layerKey
+		var used time.Time
+		for other, k := range c.all {
+			if other != key && !k.ended.IsZero() && (used.IsZero() || k.used.Before(used)) {
+				oldest, used = other, k.used
+			}
+		}
+		if used.IsZero() {
 			return
 		}
-		if other == key || k.ended.IsZero() {
-			continue
-		}
-		if k.index != nil {
-			c.held -= len(k.index.objects)
-		}
-		delete(c.all, other)
+		c.held -= c.all[oldest].index.size()
+		delete(c.all, oldest)
 	}
 }
 
@@ -229,7 +238,6 @@ func (c *checks) read(ctx context.Context, l layer) (*index, error) {
 		return nil, err
 	}
 	r.index.sum = id
-	r.index.stream.Store(id)
 	verifier := l.digest.Verifier()
 	if err := r.readAll(s.Chunks(), verifier); err != nil {
 		return nil, err
@@ -254,8 +262,7 @@ type checkReader struct {
 }
 
 func (r *checkReader) readAll(chunks *splitstream.Chunks, to io.Writer) error {
-	var sizes []int64
-	var identities []uint64
+	var w layoutWriter
 	for {
 		if err := r.ctx.Err(); err != nil {
 			return err
@@ -270,6 +277,7 @@ func (r *checkReader) readAll(chunks *splitstream.Chunks, to io.Writer) error {
 		if chunk.Inline != nil {
 			r.read += int64(len(chunk.Inline))
 			to.Write(chunk.Inline) // a hash takes everything
+			w.inline(chunk.Inline)
 			continue
 		}
 		size, id, err := r.object(chunk.Object, to)
@@ -277,19 +285,9 @@ func (r *checkReader) readAll(chunks *splitstream.Chunks, to io.Writer) error {
 			return fmt.Errorf("object %s: %w", chunk.Object, err)
 		}
 		r.index.sum = addIdentity(r.index.sum, id)
-		if len(sizes) < indexObjects/4 {
-			sizes, identities = append(sizes, size), append(identities, id)
-		}
-		r.index.count++
+		w.object(chunk.Object, size, id)
 	}
-	if len(sizes) < r.index.count {
-		return nil // too many
-	}
-	r.index.objects = make([]object, len(sizes))
-	for i := range sizes {
-		r.index.objects[i].size = sizes[i]
-		r.index.objects[i].identity.Store(identities[i])
-	}
+	r.index.layout = w.finish()
 	return nil
 }
 

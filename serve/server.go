@@ -82,6 +82,7 @@ type Server struct {
 	checks     *checks
 	originals  *originals
 	encoders   encoders
+	readers    chan struct{} // see body
 	limiter    *rate.Limiter
 	auth       *auth
 	pair       *certificate
@@ -97,7 +98,7 @@ func New(ctx context.Context, options Options) (_ *Server, err error) {
 	if err := only.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{options: options, encoders: newEncoders(), metrics: &metrics{}}
+	s := &Server{options: options, encoders: newEncoders(), readers: make(chan struct{}, maxReaders), metrics: &metrics{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.clients = newClients(options.MaxClients, s.metrics)
 	s.repository = &repository{path: options.Repository, ctx: s.ctx}
