@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install docs test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop bench api manual lint fuzz demo clean
+.PHONY: build install docs test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -60,7 +60,7 @@ test:
 
 # The packages in which goroutines share memory, with the race detector.
 race:
-	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./source ./zerocopy/... ./internal/await
+	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./source ./zerocopy/... ./serve ./internal/await
 
 # The tests beside other programs, of copies that are ended and of disks that fail,
 # at length. Writes docs/reliability.md.
@@ -102,6 +102,10 @@ vm-test:
 interop:
 	GO='$(GO)' TAGS='$(TAGS)' internal/interop/run
 
+# The OCI's tests of registries, the part for those that are only pulled from.
+conformance: build
+	GO='$(GO)' internal/interop/conformance
+
 # What reading layers and copying into containers-storage cost, as ratios. Needs
 # 13 GB below TMPDIR; BENCHFLAGS="-dir DIR" takes another place, "-baseline COMMIT" measures an
 # earlier commit beside this one, -h lists more.
@@ -125,7 +129,7 @@ lint:
 	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
-	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/sqlitetable ./packages ./diff); do \
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./serve ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/sqlitetable ./packages ./diff); do \
 		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
 			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \

@@ -38,6 +38,7 @@ var order = []string{
 	"internal/registries",
 	"push",
 	"attached",
+	"serve",
 	"cmd/skopeo-cfs",
 	"docs/copy-booted",
 }
