@@ -87,6 +87,8 @@ func TestRules(t *testing.T) {
 		"names that lead out":                       {[][]tartest.Entry{{tartest.File("../a", "1"), tartest.File("/../b", "1"), tartest.File("x/../../c", "1")}}, "a b c"},
 		"a device that is a whiteout":               {[][]tartest.Entry{{tartest.File("a", "1"), tartest.File("b", "1")}, {{Header: tar.Header{Name: "a", Typeflag: tar.TypeChar}}}}, "b"},
 		"a whiteout of nothing":                     {[][]tartest.Entry{{tartest.File(".wh.a", ""), tartest.File("d/.wh.b", "")}}, "d"},
+		"whiteouts in what has one":                 {[][]tartest.Entry{{tartest.File("d/a", "1"), tartest.File("f", "1")}, {tartest.File(".wh.d", ""), tartest.File("d/.wh.a", ""), tartest.File("d/.wh..wh..opq", "")}}, "f"},
+		"whiteouts in a file":                       {[][]tartest.Entry{{tartest.File("f", "1"), tartest.File("f/.wh.a", "")}}, "f"},
 		"one path twice":                            {[][]tartest.Entry{{tartest.File("a", "1"), tartest.File("a", "2"), tartest.Dir("d"), tartest.File("d/x", ""), tartest.File("d", "3")}}, "a d"},
 		"hard links":                                {[][]tartest.Entry{{tartest.File("a", "1"), tartest.HardLink("b", "a"), tartest.HardLink("c", "/b")}, {tartest.File("a", "2")}}, "a b c"},
 	} {

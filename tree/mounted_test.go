@@ -242,6 +242,30 @@ func TestTarsOfTheGrammarMounted(t *testing.T) {
 	assert.Greater(t, compared, all/2)
 }
 
+// Layers in whose place and way there is much, in one another and in themselves.
+func TestCollidingLayersMounted(t *testing.T) {
+	needs.Root(t)
+	random := rand.New(rand.NewPCG(0, 0))
+	const all = 400
+	compared := 0
+	for i := range all {
+		layers := make([][]byte, 0, 3)
+		for len(layers) < 1+i%3 {
+			layer := tartest.Colliding(t, random)
+			if _, err := tartest.Mount(t, [][]byte{layer}); err == nil || random.IntN(10) == 0 {
+				layers = append(layers, layer)
+			}
+		}
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			if compareMounted(t, layers...) {
+				compared++
+			}
+		})
+	}
+	t.Logf("%d of %d were compared", compared, all)
+	assert.Greater(t, compared, all/2)
+}
+
 // FuzzTree compares the tree of two layers to what is mounted of them, where
 // containers-storage unpacks them. They are tars, or the choices that make them.
 func FuzzTree(f *testing.F) {

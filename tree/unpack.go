@@ -90,36 +90,31 @@ func (l *layer) entry(number int, e *Entry) error {
 	if len(at) >= maxPath {
 		return refused(unix.ENAMETOOLONG)
 	}
-	w, err := l.reach(at)
-	if err != nil {
+	w, err := l.follow(at, false)
+	if err == unix.ENOENT {
+		if err := l.mkdirAll(path.Dir(at)); err != nil {
+			return refused(err)
+		}
+		w, err = l.follow(at, false)
+	}
+	hidden, isWhiteout := strings.CutPrefix(path.Base(at), whiteoutPrefix)
+	if err != nil && !isWhiteout {
 		return refused(err)
 	}
 	if at == "" {
 		return l.rootEntry(name, e)
 	}
-	if w.node != nil && !(w.node.IsDir() && e.Typeflag == tar.TypeDir) {
+	if err == nil && w.node != nil && !(w.node.IsDir() && e.Typeflag == tar.TypeDir) {
 		if w.name == "" {
 			return refused(unix.EBUSY)
 		}
 		delete(w.in().dir.byName, w.name)
 		w.node = nil
 	}
-	if hidden, ok := strings.CutPrefix(path.Base(at), whiteoutPrefix); ok {
+	if isWhiteout {
 		return l.whiteout(path.Dir(at), hidden)
 	}
 	return l.file(number, e, at, w)
-}
-
-// reach makes the directories that a path needs, and follows it.
-func (l *layer) reach(at string) (walk, error) {
-	w, err := l.follow(at, false)
-	if err != unix.ENOENT {
-		return w, err
-	}
-	if err := l.mkdirAll(path.Dir(at)); err != nil {
-		return w, err
-	}
-	return l.follow(at, false)
 }
 
 // mkdirAll makes a directory, and those above it, where they are missing.
