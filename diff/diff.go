@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/packages"
@@ -102,13 +101,11 @@ func sameLayers(old, new *composefsrepo.Image) bool {
 
 // compareTrees compares what is in the images' layers.
 func (r *Result) compareTrees(ctx context.Context, oldImage, newImage *composefsrepo.Image, sections Sections) error {
-	var old, new *tree.Tree
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) { old, err = readTree(groupCtx, oldImage, "old"); return err })
-	group.Go(func() (err error) { new, err = readTree(groupCtx, newImage, "new"); return err })
-	if err := group.Wait(); err != nil {
-		return err
+	trees, err := tree.ReadAll(ctx, oldImage, newImage)
+	if err != nil {
+		return fmt.Errorf("reading what the images have for files: %w", err)
 	}
+	old, new := trees[0], trees[1]
 	var unreadable error
 	if sections.Packages {
 		if r.Packages, unreadable = readPackages(ctx, old, new); ctx.Err() != nil {
@@ -116,20 +113,11 @@ func (r *Result) compareTrees(ctx context.Context, oldImage, newImage *composefs
 		}
 	}
 	if sections.Files {
-		var err error
 		if r.Files, err = compareFiles(ctx, old, new); err != nil {
 			return err
 		}
 	}
 	return unreadable
-}
-
-func readTree(ctx context.Context, image *composefsrepo.Image, which string) (*tree.Tree, error) {
-	t, err := tree.Read(ctx, image)
-	if err != nil {
-		return nil, fmt.Errorf("reading the files of the %s image: %w", which, err)
-	}
-	return t, nil
 }
 
 // readPackages reads and compares the packages that are installed in two trees.

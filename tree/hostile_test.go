@@ -188,7 +188,7 @@ func TestBounds(t *testing.T) {
 			h.PAXRecords = map[string]string{"SCHILY.xattr.user.x": strings.Repeat("v", 600_000)}
 		})
 		treeOf(t, tartest.Tar(t, e))
-		layers := [][]byte{tartest.Tar(t, e), tartest.Tar(t, e)}
+		layers := [][]byte{tartest.Tar(t, e), tartest.Tar(t, e, tartest.File("g", ""))}
 		image, err := imageOf(t, layers...)
 		require.NoError(t, err)
 		_, err = tree.Read(t.Context(), image)

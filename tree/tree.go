@@ -15,9 +15,11 @@ import (
 	"context"
 	"runtime"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 )
 
 // Tree is the files of an image. It may be used concurrently, and ends with the
@@ -31,25 +33,73 @@ type Tree struct {
 // checked against the layers' diff IDs; see ReadLayer. The error wraps ErrNotTar,
 // ErrLayer, ErrTooLarge, or is one of ReadLayer's.
 func Read(ctx context.Context, image *composefsrepo.Image) (*Tree, error) {
-	layers := make([]*Node, len(image.Layers))
+	trees, err := ReadAll(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	return trees[0], nil
+}
+
+// ReadAll reads several images as Read does, and reads once what several layers have
+// for a stream. That the object with a content is missing from one of the repositories
+// may be found only when it is opened.
+func ReadAll(ctx context.Context, images ...*composefsrepo.Image) ([]*Tree, error) {
+	layers := make([][]*Node, len(images))
+	streams := map[streamKey][]position{}
+	for i, image := range images {
+		layers[i] = make([]*Node, len(image.Layers))
+		for n, l := range image.Layers {
+			key := streamKey{l.Digest(), l.Verity}
+			streams[key] = append(streams[key], position{i, n})
+		}
+	}
 	b := &budget{}
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for n := range image.Layers {
-		group.Go(func() (err error) {
-			layers[n], err = unpackLayer(ctx, image, n, b)
-			return err
+	for _, positions := range streams {
+		group.Go(func() error {
+			first := positions[0]
+			root, err := unpackLayer(groupCtx, images[first.image], first.layer, b)
+			if err != nil {
+				return err
+			}
+			layers[first.image][first.layer] = root
+			for _, other := range positions[1:] {
+				if layers[other.image][other.layer], err = cloneLayer(root, other.layer, b); err != nil {
+					return inLayer(images[other.image], other.layer, err)
+				}
+			}
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	trees := make([]*Tree, len(images))
+	for i, image := range images {
+		trees[i] = &Tree{image, mount(layers[i])}
+	}
+	return trees, nil
+}
+
+// streamKey is what layers have in common that rebuild the same tar from the same
+// stream.
+type streamKey struct {
+	digest digest.Digest
+	verity fsverity.Digest
+}
+
+// position is where a layer is: indices of an image and of the layer in it.
+type position struct{ image, layer int }
+
+// mount returns the tree of layers, which it takes apart.
+func mount(layers []*Node) *Node {
 	root := (&layer{}).newDir(0)
 	for _, upper := range layers {
 		overlayRoot(root, upper)
 	}
 	root.finish()
-	return &Tree{image, root}, nil
+	return root
 }
 
 // Root returns the root directory.
