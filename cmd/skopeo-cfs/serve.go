@@ -61,7 +61,8 @@ after --grace.`,
   podman pull --tls-verify=false localhost:5000/localhost/bootc:booted
 
   skopeo-cfs serve --listen :5000 --tls-cert host.crt --tls-key host.key --only 'quay.io/org/*'`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return options.run(cmd.Context(), args, cmd.OutOrStdout())
 		},
