@@ -54,6 +54,7 @@ var foundation = []string{
 	"internal/blobannotations",
 	"internal/cloner",
 	"internal/crc64iso",
+	"internal/erofs",
 	"internal/flock",
 	"internal/lostzeros",
 	"internal/notice",
