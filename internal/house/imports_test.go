@@ -15,6 +15,7 @@ import (
 // order has the packages from the foundation up: each may import those before it.
 var order = []string{
 	"fsverity",
+	"internal/erofs",
 	"splitstream",
 	"composefsrepo",
 	"tree",
@@ -54,7 +55,6 @@ var foundation = []string{
 	"internal/blobannotations",
 	"internal/cloner",
 	"internal/crc64iso",
-	"internal/erofs",
 	"internal/flock",
 	"internal/lostzeros",
 	"internal/notice",
