@@ -188,7 +188,7 @@ func TestFilesThatAreNotThere(t *testing.T) {
 	}
 	runCommand(t, "files", "@booted/x").assertFailure(t)
 	repo := fixtures.Unpack(t, "sha256")
-	runCommand(t, "files", "["+repo+"]sbom").assertFailure(t, "layer 1 of 2", "not a tar")
+	runCommand(t, "files", "["+repo+"]sbom").assertFailure(t, " of 2, sha256:", "not a tar")
 }
 
 // Images are named as everywhere; the transport can be left out.

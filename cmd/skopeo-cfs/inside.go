@@ -36,6 +36,7 @@ func composefsName(name string) (string, error) {
 
 // withImage opens an image of a composefs repository, and calls do with it.
 func withImage(ctx context.Context, global *globalOptions, name string, do func(*composefsrepo.Image) error) (err error) {
+	defer func() { err = contextCause(ctx, err) }()
 	name, err = composefsName(name)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func withImage(ctx context.Context, global *globalOptions, name string, do func(
 	if !ok {
 		return fmt.Errorf("image name %q: it is none of the transport %s", name, transport.Transport.Name())
 	}
-	return contextCause(ctx, do(composefs.Image()))
+	return do(composefs.Image())
 }
 
 // contextCause returns why the context was done, if that is what an error says.
