@@ -280,10 +280,24 @@ func printableValue(text string) string {
 // printable returns a text as it is where it does nothing to a terminal and can't be
 // mistaken for another; else as a string literal of Go.
 func printable(text string) string {
+	if isPlain(text) {
+		return text
+	}
 	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
 		return quoted
 	}
 	return text
+}
+
+// isPlain tells whether a text is ASCII that needs no look at each character by itself,
+// as nearly all names are.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // Printable returns a copy of the result in which every text of the images is as

@@ -12,8 +12,12 @@
 package tree
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"runtime"
+	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -56,7 +60,7 @@ func ReadAll(ctx context.Context, images ...*composefsrepo.Image) ([]*Tree, erro
 	b := &budget{}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, positions := range streams {
+	for _, positions := range largestFirst(images, streams) {
 		group.Go(func() error {
 			first := positions[0]
 			root, err := unpackLayer(groupCtx, images[first.image], first.layer, b)
@@ -76,10 +80,19 @@ func ReadAll(ctx context.Context, images ...*composefsrepo.Image) ([]*Tree, erro
 		return nil, err
 	}
 	trees := make([]*Tree, len(images))
+	var mounting sync.WaitGroup
 	for i, image := range images {
-		trees[i] = &Tree{image, mount(layers[i])}
+		mounting.Go(func() { trees[i] = &Tree{image, mount(layers[i])} })
 	}
+	mounting.Wait()
 	return trees, nil
+}
+
+// largestFirst returns the places of each stream, those of the largest layers first:
+// so that the cores are done at about the same time.
+func largestFirst(images []*composefsrepo.Image, streams map[streamKey][]position) [][]position {
+	size := func(p []position) int64 { return images[p[0].image].Layers[p[0].layer].Size }
+	return slices.SortedFunc(maps.Values(streams), func(a, b []position) int { return cmp.Compare(size(b), size(a)) })
 }
 
 // streamKey is what layers have in common that rebuild the same tar from the same

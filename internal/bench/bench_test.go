@@ -76,7 +76,7 @@ func TestBench(t *testing.T) {
 	var results Results
 	require.NoError(t, json.Unmarshal(data, &results))
 	assert.Positive(t, results.Cores)
-	assert.Len(t, results.Goals, 14)
+	assert.Len(t, results.Goals, 15)
 	assert.NotEmpty(t, results.Memory)
 	for group, rows := range map[*Group][]string{
 		results.Reading:   {rowObjects, rowGetBlob, rowGetBlob2, rowCat},

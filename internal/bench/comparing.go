@@ -66,6 +66,7 @@ func (b *bench) comparing(ctx context.Context, results *Results) (err error) {
 	}
 	g.summarise()
 	results.Goals = append(results.Goals,
+		atMost("diff of an update: seconds", g.find(rowUpdate).Seconds, 0.5, " s"),
 		atMost("diff: seconds", g.find(rowDiff).Seconds, 0.5, " s"),
 		atMost("diff: peak memory", float64(g.find(rowDiff).PeakMemory)/1e6, 150, " MB"),
 	)
