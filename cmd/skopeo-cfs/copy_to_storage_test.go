@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -26,8 +27,7 @@ func copyToStorage(t *testing.T, host hostOptions, name, target string) (string,
 		copyOptions: copyOptions{global: &globalOptions{insecurePolicy: true, tmpDir: t.TempDir()}},
 		host:        host, name: name, targetName: target,
 	}
-	cmd := newCopyToStorageCommand(options.global) // whose flags the ends look at
-	options.source.flags, options.dest.flags = cmd.Flags(), cmd.Flags()
+	options.addFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
 	// Layers are reported side by side, which a file takes.
 	out, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	require.NoError(t, err)

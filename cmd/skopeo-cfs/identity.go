@@ -58,7 +58,6 @@ func (o *identityOptions) search(sys *types.SystemContext) (identity.Options, er
 	if cache, err := os.UserCacheDir(); err == nil {
 		search.Cache = filepath.Join(cache, "skopeo-cfs", "manifests")
 	}
-	search.Stores = defaultStores()
 	if layout, ok := strings.CutPrefix(o.origin, "oci:"); ok {
 		search.Layouts = []string{layout}
 		return search, nil
@@ -163,6 +162,9 @@ func identifyOpened(ctx context.Context, ref types.ImageReference, opened types.
 
 // identifyImage looks for the manifest of an open image.
 func identifyImage(ctx context.Context, ref types.ImageReference, image *composefsrepo.Image, search identity.Options) (*identified, error) {
+	if search.Level != identity.LevelStored {
+		search.Stores = append(defaultStores(), search.Stores...)
+	}
 	search.Stores = distinctStores(search.Stores)
 	found, refusals, err := identity.Find(ctx, image, search)
 	if err != nil {
