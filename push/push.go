@@ -141,8 +141,11 @@ func takes(dest types.ImageReference, image *composefsrepo.Image, options *copy.
 	if strings.HasPrefix(dest.Transport().Name(), "oci") && image.ManifestType != ociManifest {
 		return fmt.Errorf("%w of type %s", ErrDestination, ociManifest)
 	}
-	if options.DestinationCtx != nil && options.DestinationCtx.DirForceDecompress {
-		return fmt.Errorf("%w with uncompressed layers", ErrDestination)
+	if sys := options.DestinationCtx; sys != nil && (sys.DirForceDecompress || sys.CompressionFormat != nil) || options.ForceCompressionFormat {
+		return fmt.Errorf("%w: the compression of layers is to be another", ErrDestination)
+	}
+	if options.OciEncryptLayers != nil {
+		return fmt.Errorf("%w: layers are to be encrypted", ErrDestination)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containers/image/v5/copy"
 	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/pkg/compression"
 	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/transports/alltransports"
 	"github.com/containers/image/v5/types"
@@ -267,8 +268,15 @@ func TestMissing(t *testing.T) {
 		assert.Empty(t, p.plans)
 	}
 	assert.Zero(t, s.sent)
-	for _, to := range []string{"docker-archive:" + t.TempDir() + "/x"} {
-		assert.ErrorIs(t, pushTo(t, to, src, push.Options{}).err, push.ErrDestination)
+	assert.ErrorIs(t, pushTo(t, "docker-archive:"+t.TempDir()+"/x", src, push.Options{}).err, push.ErrDestination)
+	for name, options := range map[string]*copy.Options{
+		"another type":        {ForceManifestMIMEType: "application/vnd.docker.distribution.manifest.v2+json"},
+		"another compression": {DestinationCtx: &types.SystemContext{CompressionFormat: &compression.Zstd}},
+		"uncompressed":        {DestinationCtx: &types.SystemContext{DirForceDecompress: true}},
+		"encrypted":           {OciEncryptLayers: &[]int{}},
+	} {
+		_, err := push.Image(t.Context(), acceptAll(t), parse(t, "docker://"+s.at+"/org/os:1"), src, options, push.Options{}, nil)
+		assert.ErrorIs(t, err, push.ErrDestination, name)
 	}
 }
 

@@ -295,17 +295,16 @@ type inspectedIdentity struct {
 }
 
 // inspect returns what there is to be said of the image that an open source serves.
-func (o *identityOptions) inspect(ctx context.Context, src types.ImageSource, sys *types.SystemContext) (*inspectedIdentity, error) {
+func (o *identityOptions) inspect(ctx context.Context, src types.ImageSource, sys *types.SystemContext) (inspectedIdentity, error) {
 	search, err := o.search(sys)
 	if err != nil {
-		return nil, err
+		return inspectedIdentity{}, err
 	}
 	i, err := identifyOpened(ctx, src.Reference(), src, search)
 	if err != nil {
-		return nil, err
+		return inspectedIdentity{}, err
 	}
-	described := inspectedIdentity(i.describe())
-	return &described, nil
+	return inspectedIdentity(i.describe()), nil
 }
 
 // names returns the names that the image may have in registries, which then have its

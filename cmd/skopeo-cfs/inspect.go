@@ -71,7 +71,7 @@ type inspection struct {
 	LayersData    []types.ImageInspectLayer `json:",omitempty"`
 	Env           []string
 	Composefs     *composefsInspection `json:",omitempty"`
-	*inspectedIdentity
+	inspectedIdentity
 }
 
 func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer) (err error) {

@@ -106,7 +106,7 @@ func (o *copyOptions) judge(ctx context.Context, policy *signature.PolicyContext
 // send brings the signatures, and what else is attached, to where the image was copied
 // to with its manifest; and says what stays behind.
 func (o *copyOptions) send(ctx context.Context, i *identified, s signatures, dest types.ImageReference, kept bool, fromSys, toSys *types.SystemContext) error {
-	if !o.signatures || len(s.found) == 0 && len(s.origins) == 0 {
+	if !o.signatures || o.signing.remove || len(s.found) == 0 && len(s.origins) == 0 {
 		return nil
 	}
 	if !kept {
