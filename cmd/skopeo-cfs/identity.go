@@ -13,6 +13,8 @@ import (
 	imagestorage "github.com/containers/image/v5/storage"
 	"github.com/containers/image/v5/types"
 	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/homedir"
+	"github.com/containers/storage/pkg/unshare"
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
@@ -85,6 +87,14 @@ func parseOrigin(text string) (reference.Named, error) {
 // defaultStores returns the roots of the user's containers-storage, and of bootc's.
 func defaultStores() []string {
 	stores := []string{}
+	if os.Getenv("XDG_RUNTIME_DIR") == "" && unshare.IsRootless() {
+		// containers/storage would make a directory for the store to run in, which is
+		// not wanted here.
+		if data, err := homedir.GetDataHome(); err == nil {
+			stores = append(stores, filepath.Join(data, "containers", "storage"))
+		}
+		return append(stores, bootcStore)
+	}
 	options, err := storage.DefaultStoreOptions()
 	if err != nil {
 		logrus.Debugf("Looking for containers-storage: %v", err)
@@ -96,8 +106,11 @@ func defaultStores() []string {
 			}
 		}
 	}
-	return append(stores, "/usr/lib/bootc/storage")
+	return append(stores, bootcStore)
 }
+
+// bootcStore is where bootc has its containers-storage on a running host.
+const bootcStore = "/usr/lib/bootc/storage"
 
 // storesBeside returns the roots of the containers-storages that bootc has in the
 // physical root in which a repository is.
