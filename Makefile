@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install docs test race podmanio podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
+.PHONY: build install docs test race podmanio podmanio-build podmanio-test podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -74,9 +74,13 @@ podmanio-sources:
 
 # That module with the newest libraries: that everything compiles, and the tests
 # of what the libraries are used by.
-podmanio: podmanio-sources
+podmanio: podmanio-build podmanio-test
+
+podmanio-build: podmanio-sources
 	$(GO) vet -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
 	$(GO) build -C $(V2) $(V2FLAGS) -tags '$(TAGS)' ./...
+
+podmanio-test: podmanio-sources
 	$(GO) test -C $(V2) $(V2FLAGS) -short -tags '$(TAGS)' ./source ./transport ./rearchive
 	$(GO) test -C $(V2) $(V2FLAGS) -short -tags '$(TAGS)' -run 'Layers|Resolved|Progress|Root|Preserve|Usual|EveryStore' ./zerocopy/...
 	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '$(V2TESTS)' ./cmd/skopeo-cfs
