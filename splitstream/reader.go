@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -133,27 +134,49 @@ const maxWindow = 8 << 20
 // ErrCorrupt, or those of reading the file.
 func (s *Reader) decompress(at section) (io.Reader, error) {
 	in := &errorKeeper{Reader: io.NewSectionReader(s.r, at.start, at.size())}
-	d, err := zstd.NewReader(in,
-		zstd.WithDecoderConcurrency(1), // starts no goroutines, so needs no Close
-		zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow))
+	d, err := newDecoder(in)
 	if err != nil {
 		return nil, in.blame(err)
 	}
-	return decompressor{d, in}, nil
+	return &decompressor{decoder: d, in: in}, nil
+}
+
+// decoders has decoders that have come to an end, for reuse: each has a buffer of some
+// hundred KiB, and most streams are short.
+var decoders sync.Pool
+
+func newDecoder(in io.Reader) (*zstd.Decoder, error) {
+	if d, ok := decoders.Get().(*zstd.Decoder); ok {
+		return d, d.Reset(in)
+	}
+	return zstd.NewReader(in,
+		zstd.WithDecoderConcurrency(1), // starts no goroutines, so needs no Close
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow))
 }
 
 // decompressor reads from a decoder and says whose its errors are.
 type decompressor struct {
-	decoder *zstd.Decoder
+	decoder *zstd.Decoder // nil at the end
 	in      *errorKeeper
+	err     error // at the end
 }
 
-func (d decompressor) Read(p []byte) (int, error) {
+func (d *decompressor) Read(p []byte) (int, error) {
+	if d.decoder == nil {
+		return 0, d.err
+	}
 	n, err := d.decoder.Read(p)
-	if err != nil && err != io.EOF {
+	if err == nil {
+		return n, nil
+	}
+	if err != io.EOF {
 		err = d.in.blame(err)
 	}
+	if d.decoder.Reset(nil) == nil {
+		decoders.Put(d.decoder)
+	}
+	d.decoder, d.err = nil, err
 	return n, err
 }
 
