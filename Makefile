@@ -43,7 +43,7 @@ test:
 
 # The packages in which goroutines share memory, with the race detector.
 race:
-	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./source ./zerocopy/... ./internal/await
+	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./verify ./source ./zerocopy/... ./internal/await
 
 # The tests beside other programs, of copies that are ended and of disks that fail,
 # at length. Writes docs/reliability.md.
@@ -104,7 +104,7 @@ lint:
 	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
-	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./zerocopy/unpack ./internal/crc64iso); do \
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./zerocopy/unpack ./internal/crc64iso ./internal/erofs); do \
 		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
 			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \
