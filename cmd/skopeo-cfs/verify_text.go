@@ -74,7 +74,11 @@ func writeSummary(b *strings.Builder, r *verify.Report) {
 		return number.Sprintf("%d", n) + " " + what
 	}
 	size := func(bytes int64) string { return units.HumanSize(float64(bytes)) }
-	fmt.Fprintf(b, "%s: %s in %s checked, %s", r.Repository, count(r.Objects, "object"), count(int64(len(r.Images)), "image"), size(r.Bytes))
+	fmt.Fprintf(b, "%s: %s", printable(r.Repository), count(r.Objects, "object"))
+	if r.Measured > 0 {
+		fmt.Fprintf(b, " (%s measured by the kernel)", number.Sprintf("%d", r.Measured))
+	}
+	fmt.Fprintf(b, " in %s checked, %s", count(int64(len(r.Images)), "image"), size(r.Bytes))
 	if u := r.Unreferenced; u != nil && u.Objects > 0 {
 		fmt.Fprintf(b, "; %s (%s) that nothing refers to", count(u.Objects, "object"), size(u.Bytes))
 	}
