@@ -60,7 +60,7 @@ test:
 
 # The packages in which goroutines share memory, with the race detector.
 race:
-	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./source ./zerocopy/... ./serve ./internal/await
+	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./verify ./source ./zerocopy/... ./serve ./internal/await
 
 # The tests beside other programs, of copies that are ended and of disks that fail,
 # at length. Writes docs/reliability.md.
@@ -133,7 +133,7 @@ lint:
 	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
-	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./serve ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/sqlitetable ./packages ./diff); do \
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./serve ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/erofs ./internal/sqlitetable ./packages ./diff); do \
 		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
 			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \

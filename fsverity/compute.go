@@ -1,6 +1,7 @@
 package fsverity
 
 import (
+	"crypto"
 	"encoding/binary"
 	"hash"
 	"io"
@@ -13,14 +14,18 @@ type Hasher struct {
 	algorithm Algorithm
 	hash      hash.Hash
 	size      uint64
-	levels    [][]byte // levels[0]: the beginning of a data block; levels[n]: the block of hashes of blocks of level n-1
+	lanes     int      // how many data blocks are hashed at once
+	levels    [][]byte // levels[0]: data blocks; levels[n]: the block of hashes of blocks of level n-1
 	padding   []byte   // a block of zeros
 }
 
 // NewHasher returns a Hasher that computes digests of algorithm a.
 func NewHasher(a Algorithm) *Hasher {
-	h := &Hasher{algorithm: a, hash: a.Hash.New(), padding: make([]byte, a.BlockSize())}
-	h.addLevel()
+	h := &Hasher{algorithm: a, hash: a.Hash.New(), lanes: 1, padding: make([]byte, a.BlockSize())}
+	if a.Hash == crypto.SHA512 && canHash4 {
+		h.lanes = 4
+	}
+	h.levels = [][]byte{make([]byte, 0, h.lanes*a.BlockSize())}
 	h.addLevel()
 	return h
 }
@@ -48,27 +53,58 @@ func Compute(a Algorithm, r io.Reader) (Digest, error) {
 func (h *Hasher) Write(p []byte) (int, error) {
 	n := len(p)
 	h.size += uint64(n)
-	size := h.algorithm.BlockSize()
-	if partial := h.levels[0]; len(partial) > 0 {
-		k := min(len(p), size-len(partial))
-		h.levels[0] = append(partial, p[:k]...)
-		if p = p[k:]; len(h.levels[0]) < size {
+	atOnce := h.lanes * h.algorithm.BlockSize()
+	if held := h.levels[0]; len(held) > 0 {
+		k := min(len(p), atOnce-len(held))
+		h.levels[0] = append(held, p[:k]...)
+		if p = p[k:]; len(h.levels[0]) < atOnce {
 			return n, nil
 		}
-		h.addHash(1, h.levels[0])
+		h.addData(h.levels[0])
 		h.levels[0] = h.levels[0][:0]
 	}
-	for ; len(p) >= size; p = p[size:] {
-		h.addHash(1, p[:size])
+	for ; len(p) >= atOnce; p = p[atOnce:] {
+		h.addData(p[:atOnce])
 	}
 	h.levels[0] = append(h.levels[0], p...)
 	return n, nil
 }
 
-// addHash adds the hash of a block, padded with zeros, to level n. Where that is
-// full, it goes into the level above first: not before, since the last block of a
-// level may be the only one, whose hash is the root then.
+// addData adds the hashes of as many data blocks as are hashed at once, or less, to
+// level 1. The last may be short.
+func (h *Hasher) addData(p []byte) {
+	size := h.algorithm.BlockSize()
+	h.makeRoom(1)
+	// Four take as long as two, one after the other.
+	if room := size - len(h.levels[1]); h.lanes == 4 && len(p) > size && room >= 4*h.algorithm.Size() {
+		hashes := (len(p) + size - 1) / size
+		if short := hashes*size - len(p); short > 0 {
+			p = append(p, h.padding[:short]...) // p is level 0 then, and has room
+		}
+		end := len(h.levels[1]) + hashes*h.algorithm.Size()
+		h.levels[1] = sum512x4(h.levels[1], p, size)[:end]
+		return
+	}
+	for len(p) > 0 {
+		n := min(len(p), size)
+		h.addHash(1, p[:n])
+		p = p[n:]
+	}
+}
+
+// addHash adds the hash of a block, padded with zeros, to level n.
 func (h *Hasher) addHash(n int, block []byte) {
+	h.makeRoom(n)
+	h.hash.Reset()
+	h.hash.Write(block)
+	h.hash.Write(h.padding[len(block):])
+	h.levels[n] = h.hash.Sum(h.levels[n])
+}
+
+// makeRoom makes level n ready for another hash. Where it is full, it goes into the
+// level above first: not before, since the last block of a level may be the only one,
+// whose hash is the root then.
+func (h *Hasher) makeRoom(n int) {
 	if n == len(h.levels) {
 		h.addLevel()
 	}
@@ -76,19 +112,19 @@ func (h *Hasher) addHash(n int, block []byte) {
 		h.addHash(n+1, h.levels[n])
 		h.levels[n] = h.levels[n][:0]
 	}
-	h.hash.Reset()
-	h.hash.Write(block)
-	h.hash.Write(h.padding[len(block):])
-	h.levels[n] = h.hash.Sum(h.levels[n])
 }
 
 // root returns the hash of the one block of the highest level, nil for an empty
 // file. The levels are empty then.
 func (h *Hasher) root() []byte {
+	if len(h.levels[0]) > 0 {
+		h.addData(h.levels[0])
+	}
+	h.levels[0] = h.levels[0][:0]
 	var root []byte
-	for n := 0; n < len(h.levels); n++ {
+	for n := 1; n < len(h.levels); n++ {
 		block := h.levels[n]
-		if isTop := n > 0 && n == len(h.levels)-1; isTop && len(block) == h.algorithm.Size() {
+		if isTop := n == len(h.levels)-1; isTop && len(block) == h.algorithm.Size() {
 			root = block // the hash of a level of one block
 		} else if len(block) > 0 {
 			h.addHash(n+1, block)

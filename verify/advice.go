@@ -14,43 +14,50 @@ import (
 
 // advise says what to do about a damage.
 func (c *checker) advise(d *Damage) {
-	switch d.Kind {
-	case ObjectVerity:
+	if d.Kind == ObjectVerity {
 		algorithm := c.repo.Algorithm()
 		d.Advice = fmt.Sprintf("enable it: fsverity enable --hash-alg=sha%d --block-size=%d %s/%s", 8*algorithm.Size(), algorithm.BlockSize(), c.repo.Path(), d.Path)
 		return
-	case ObjectName:
-		d.Advice = "no object: remove it, unless you know what it is"
-	case LayerZeros:
-		d.Advice = "copy the image with --repair, which adds them; or pull it again"
-	case LayerAltered:
-		d.Advice = "pull the image again; or copy it with --rearchive, which makes another image of the same files"
-	case LayerCut:
-		d.Advice = "pull the image again, with another version of the importer"
-	case Tag:
-		d.Advice = "pull the image again, which tags it, or remove the tag"
-	default:
-		d.Advice = c.adviseOn(d)
 	}
 	d.Remove = c.inTheWay(d)
+	again := c.makeAgain(d)
+	if len(d.Remove) > 0 && d.Kind != Tag && d.Kind != ObjectName {
+		again = "remove what is listed, and " + again
+	}
+	switch {
+	case d.Kind == ObjectName:
+		d.Advice = "remove it, unless you know what it is"
+	case d.Kind == Tag:
+		d.Advice = "remove it, or pull the image again, which tags it"
+	case d.Kind == LayerZeros:
+		d.Advice = "copy the image with --repair, which adds them; or " + again
+	case d.Kind == LayerAltered:
+		d.Advice = "copy the image with --rearchive, which makes another image of the same files; or " + again
+	case d.Kind == LayerCut:
+		d.Advice = again + ", with another version of the importer"
+	case d.Kind == Manifest && len(d.images) > 0 && d.images[0].config != "":
+		d.Advice = fmt.Sprintf("%s; where an importer has stored the manifest converted, the image can be had as @%s", again, d.images[0].config)
+	case len(d.Places) == 0 && len(d.Remove) > 0:
+		d.Advice = "remove it: nothing needs it"
+	default:
+		d.Advice = again
+	}
 }
 
-// adviseOn says what to do where that depends on what is touched.
-func (c *checker) adviseOn(d *Damage) string {
-	isOf := func(part string) bool {
+// makeAgain says how to get back what is damaged.
+func (c *checker) makeAgain(d *Damage) string {
+	has := func(part string) bool {
 		return slices.ContainsFunc(d.Places, func(p Place) bool { return p.Part == part })
 	}
 	switch {
-	case d.Kind == Manifest && len(d.images) > 0 && d.images[0].config != "":
-		return fmt.Sprintf("pull the image again; if an importer has stored the manifest converted, the image can be had as @%s", d.images[0].config)
-	case isOf(partStream):
-		return "import again what the stream was made of"
 	case len(d.images) > 0:
 		return "pull the image again"
-	case strings.HasPrefix(d.Path, composefsrepo.ObjectDir+"/") && len(d.Places) == 0 && d.Kind != ObjectMissing:
-		return "no image needs it: remove it"
+	case has(partStream):
+		return "import again what the stream was made of"
+	case has(partEROFS):
+		return "make the EROFS image again"
 	}
-	return "remove it, and make again what it was made of"
+	return "make it again"
 }
 
 // inTheWay returns the paths that have to be removed for an importer to store anew what
@@ -87,5 +94,6 @@ func (c *checker) inTheWay(d *Damage) []string {
 		addLink(configPrefix, im.config)
 		addLink(manifestPrefix, im.manifest)
 	}
+	slices.Sort(paths)
 	return paths
 }

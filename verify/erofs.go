@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -74,9 +73,6 @@ func (e *erofsImage) check(ctx context.Context) error {
 	}
 	return nil
 }
-
-// errEnough ends a walk that has found what was looked for.
-var errEnough = errors.New("enough")
 
 // objects calls visit with the objects that the image's files are in.
 func (e *erofsImage) objects(ctx context.Context, visit func(fsverity.Digest) error) error {

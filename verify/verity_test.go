@@ -16,24 +16,22 @@ import (
 
 // Objects with fs-verity are measured by the kernel.
 func TestMeasuredObjects(t *testing.T) {
-	for _, a := range []fsverity.Algorithm{fsverity.SHA256, fsverity.SHA512} {
-		m := newMade(t, a, repomaker.Options{})
-		objects := verity.EnableObjects(t, m.Path(), a)
-		report := check(t, m.Path(), nil)
-		assert.Empty(t, report.Damages)
-		assert.EqualValues(t, len(objects), report.Measured)
-		assert.EqualValues(t, len(objects), report.Objects)
+	a := fsverity.SHA512
+	m := newMade(t, a, repomaker.Options{})
+	objects := verity.EnableObjects(t, m.Path(), a)
+	report := check(t, m.Path(), nil)
+	assert.Empty(t, report.Damages)
+	assert.EqualValues(t, len(objects), report.Measured)
+	assert.EqualValues(t, len(objects), report.Objects)
 
-		// A file in another's place measures as what it is.
-		first, second := m.objectOf(t, a, tool), m.objectOf(t, a, data)
-		require.NoError(t, os.Rename(first, first+".aside"))
-		require.NoError(t, os.Link(second, first))
-		require.NoError(t, os.Remove(first+".aside"))
-		report = check(t, m.Path(), nil)
-		require.Len(t, report.Damages, 1)
-		assert.Equal(t, verify.ObjectSwapped, report.Damages[0].Kind)
-		assert.Equal(t, m.rel(first), report.Damages[0].Path)
-	}
+	// A file in another's place measures as what it is.
+	first, second := m.objectOf(t, a, tool), m.objectOf(t, a, data)
+	require.NoError(t, os.Remove(first))
+	require.NoError(t, os.Link(second, first))
+	report = check(t, m.Path(), nil)
+	require.Len(t, report.Damages, 1)
+	assert.Equal(t, verify.ObjectSwapped, report.Damages[0].Kind)
+	assert.Equal(t, m.rel(first), report.Damages[0].Path)
 }
 
 // Where the repository demands fs-verity, an object without it is damaged, and what

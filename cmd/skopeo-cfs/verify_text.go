@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -17,8 +19,9 @@ func verifyText(r *verify.Report) string {
 	for _, d := range r.Damages {
 		writeDamage(&b, d)
 	}
+	writeRemovals(&b, r.Damages)
 	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "Note: %s\n", printable(note))
+		fmt.Fprintf(&b, "Note: %s\n", sentence(note))
 	}
 	writeSummary(&b, r)
 	return b.String()
@@ -26,7 +29,7 @@ func verifyText(r *verify.Report) string {
 
 // writeDamage writes a line about a damage, and below it what it touches and what to do.
 func writeDamage(b *strings.Builder, d verify.Damage) {
-	fmt.Fprintf(b, "%s: %s: %s\n", d.Kind, printable(d.Path), printable(d.Detail))
+	fmt.Fprintf(b, "%s: %s: %s\n", d.Kind, printable(d.Path), sentence(d.Detail))
 	for _, p := range d.Places {
 		fmt.Fprintf(b, "    in %s", p.Part)
 		if p.Name != "" {
@@ -43,13 +46,21 @@ func writeDamage(b *strings.Builder, d verify.Damage) {
 			fmt.Fprintf(b, "        and %d more\n", p.More)
 		}
 	}
-	fmt.Fprintf(b, "    To do: %s", d.Advice)
-	if len(d.Remove) > 0 {
-		b.WriteString("; remove before:")
+	fmt.Fprintf(b, "    To do: %s\n", sentence(d.Advice))
+}
+
+// writeRemovals writes what stands in the way of mending the damages.
+func writeRemovals(b *strings.Builder, damages []verify.Damage) {
+	var paths []string
+	for _, d := range damages {
+		paths = append(paths, d.Remove...)
 	}
-	b.WriteByte('\n')
-	for _, path := range d.Remove {
-		fmt.Fprintf(b, "        %s\n", printable(path))
+	slices.Sort(paths)
+	if paths = slices.Compact(paths); len(paths) > 0 {
+		b.WriteString("To be removed, where a damage says so:\n")
+	}
+	for _, path := range paths {
+		fmt.Fprintf(b, "    %s\n", printable(path))
 	}
 }
 
@@ -63,7 +74,11 @@ func writeSummary(b *strings.Builder, r *verify.Report) {
 		return number.Sprintf("%d", n) + " " + what
 	}
 	size := func(bytes int64) string { return units.HumanSize(float64(bytes)) }
-	fmt.Fprintf(b, "%s: %s in %s checked, %s", r.Repository, count(r.Objects, "object"), count(int64(len(r.Images)), "image"), size(r.Bytes))
+	fmt.Fprintf(b, "%s: %s", printable(r.Repository), count(r.Objects, "object"))
+	if r.Measured > 0 {
+		fmt.Fprintf(b, " (%s measured by the kernel)", number.Sprintf("%d", r.Measured))
+	}
+	fmt.Fprintf(b, " in %s checked, %s", count(int64(len(r.Images)), "image"), size(r.Bytes))
 	if u := r.Unreferenced; u != nil && u.Objects > 0 {
 		fmt.Fprintf(b, "; %s (%s) that nothing refers to", count(u.Objects, "object"), size(u.Bytes))
 	}
@@ -86,6 +101,9 @@ func writeSummary(b *strings.Builder, r *verify.Report) {
 	}
 	fmt.Fprintf(b, ", %s damaged\n", count(int64(damaged), "image"))
 }
+
+// sentence returns a text of the report on one line.
+func sentence(text string) string { return oneLine(errors.New(text)) }
 
 func printableList(names []string) string {
 	var all []string

@@ -21,6 +21,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/internal/genimage"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/verity"
+	"github.com/skopeo-cfs/skopeo-cfs/verify"
 )
 
 func TestMain(m *testing.M) {
@@ -177,18 +178,19 @@ func TestAlteredVerityObjectsAreRefused(t *testing.T) {
 	// The object as it was comes between, and last what no file can be again.
 	for _, step := range []struct {
 		name  string
+		kind  verify.Kind // of the damage
 		alter func(t *testing.T)
 	}{
-		{"another object", func(t *testing.T) {
+		{"another object", verify.ObjectSwapped, func(t *testing.T) {
 			require.NoError(t, os.Remove(object))
 			require.NoError(t, os.Link(other, object))
 		}},
-		{"altered, with verity", func(t *testing.T) {
+		{"altered, with verity", verify.ObjectAltered, func(t *testing.T) {
 			rewrite(t, object, altered)
 			verity.Enable(t, object, algorithm)
 		}},
-		{"not altered, but without verity", func(t *testing.T) { rewrite(t, object, content) }},
-		{"altered on the disk", func(t *testing.T) {
+		{"not altered, but without verity", verify.ObjectVerity, func(t *testing.T) { rewrite(t, object, content) }},
+		{"altered on the disk", verify.ObjectUnreadable, func(t *testing.T) {
 			rewrite(t, object, content)
 			verity.Enable(t, object, algorithm)
 			alterOnDisk(t, object)
@@ -200,6 +202,10 @@ func TestAlteredVerityObjectsAreRefused(t *testing.T) {
 		t.Logf("%s: %s", step.name, output)
 		assert.Contains(t, output, filepath.Base(object), step.name)
 		assertEmpty(t, store)
+		found, err := exec.Command(os.Getenv(commandPath), "verify", "--repository", p.repo).Output()
+		assert.Error(t, err, step.name)
+		assert.Contains(t, string(found), string(step.kind)+": objects/", step.name)
+		assert.Contains(t, string(found), filepath.Base(object), step.name)
 	}
 }
 
