@@ -77,7 +77,7 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	o.instances.addFlags(flags)
 	o.signing.addFlags(flags)
 	o.retry.addFlags(flags)
-	flags.UintVar(&o.parallelCopies, "image-parallel-copies", 0, "copy up to `number` layers at once (default: as many as suit)")
+	flags.UintVar(&o.parallelCopies, "image-parallel-copies", 0, "copy at most this `number` of layers at once (default: chosen automatically)")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
 	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
 	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
@@ -86,7 +86,7 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	o.identity.addFlags(flags)
 	flags.BoolVar(&o.fetchMissing, "fetch-missing", false, "keep the manifest's digest by fetching the compressed layers that the destination lacks from the registry that the image came from; implies --identity origin")
 	flags.BoolVar(&o.signatures, "signatures", true, "copy signatures, and what else refers to the image, along with a manifest that is kept")
-	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write files' contents into containers-storage even where they could be shared with the repository")
+	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write the contents of files into containers-storage even if blocks could be shared with the repository")
 }
 
 // manifestTypes are the values of --format.

@@ -29,7 +29,7 @@ type hostOptions struct {
 }
 
 func (o *hostOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.sysroot, "sysroot", "", "`directory` that is the physical root of a host other than the running one, of which nothing is booted, staged or rollback (default: /sysroot)")
+	flags.StringVar(&o.sysroot, "sysroot", "", "`directory` of the root filesystem of a host that is not running; none of its deployments is booted, staged or the rollback (default: that of the running host, /sysroot)")
 }
 
 // open opens the host.

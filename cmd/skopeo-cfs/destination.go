@@ -27,11 +27,11 @@ func (o *destinationOptions) addFlags(flags *pflag.FlagSet) {
 	o.flags = flags
 	flags.BoolVar(&o.compress, "dest-compress", false, "compress layers (dir: only)")
 	flags.BoolVar(&o.decompress, "dest-decompress", false, "decompress layers (dir: only)")
-	flags.StringVar(&o.compressFormat, "dest-compress-format", "", "compress layers with `format`: gzip, zstd or zstd:chunked")
-	flags.IntVar(&o.compressLevel, "dest-compress-level", 0, "`level` of the compression, as its format has it")
-	flags.BoolVar(&o.forceCompressFormat, "dest-force-compress-format", false, "do not reuse layers that are compressed in another format than --dest-compress-format (default: true where that is given)")
+	flags.StringVar(&o.compressFormat, "dest-compress-format", "", "`format` to compress layers with: gzip, zstd or zstd:chunked")
+	flags.IntVar(&o.compressLevel, "dest-compress-level", 0, "compression `level`; the range depends on the format")
+	flags.BoolVar(&o.forceCompressFormat, "dest-force-compress-format", false, "do not reuse layers that are compressed in another format (default: true if --dest-compress-format is given)")
 	flags.BoolVar(&o.acceptUncompressed, "dest-oci-accept-uncompressed-layers", false, "keep uncompressed layers uncompressed (oci: and oci-archive: only)")
-	flags.BoolVar(&o.precomputeDigests, "dest-precompute-digests", false, "compute digests before layers are uploaded, so that those that the registry has are not (docker: only)")
+	flags.BoolVar(&o.precomputeDigests, "dest-precompute-digests", false, "compute the digests of layers first, so that layers the registry has are not uploaded (docker: only)")
 	flags.StringArrayVar(&o.additionalTags, "additional-tag", nil, "another `tag` for the image (docker-archive: only); may be repeated")
 }
 

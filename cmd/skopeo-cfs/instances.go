@@ -15,8 +15,8 @@ type instanceOptions struct {
 }
 
 func (o *instanceOptions) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVarP(&o.all, "all", "a", false, "copy all images where the source is a list")
-	flags.StringVar(&o.multiArch, "multi-arch", "", "where the source is a list, copy what `which` says: system (this platform's image), all or index-only")
+	flags.BoolVarP(&o.all, "all", "a", false, "copy all images if the source is a list")
+	flags.StringVar(&o.multiArch, "multi-arch", "", "which images to copy if the source is a list: `system` (the image for this platform), all, or index-only (default: system)")
 }
 
 // selections are the values of --multi-arch.

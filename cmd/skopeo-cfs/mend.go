@@ -22,8 +22,8 @@ type mendOptions struct {
 }
 
 func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&o.repair, "repair", false, "add the zero bytes that some importers lost at the end of layers, which are all read before the copy for that")
-	flags.BoolVar(&o.rearchive, "rearchive", false, "where a layer can't be rebuilt, make another image with its files; what can be repaired is")
+	flags.BoolVar(&o.repair, "repair", false, "restore the zero bytes that some importers lost at the end of layers; all layers are read first")
+	flags.BoolVar(&o.rearchive, "rearchive", false, "if a layer can't be rebuilt, make another image of the same files, with other digests; includes --repair")
 }
 
 // canMend tells whether the flags do something about the error of a copy.

@@ -17,8 +17,8 @@ type retryOptions struct {
 }
 
 func (o *retryOptions) addFlags(flags *pflag.FlagSet) {
-	flags.IntVar(&o.times, "retry-times", 0, "how many `times` to try again after an error of the network or the registry")
-	flags.DurationVar(&o.delay, "retry-delay", 0, "`time` between two tries (default: one second, doubled with each)")
+	flags.IntVar(&o.times, "retry-times", 0, "`number` of retries after an error of the network or the registry")
+	flags.DurationVar(&o.delay, "retry-delay", 0, "`time` to wait before a retry (default: one second, doubled with each retry)")
 }
 
 // do calls what until it succeeds, or has failed too often, or for a reason that does

@@ -65,13 +65,13 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, without a look at the trust policy")
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
-	flags.DurationVar(&options.timeout, "command-timeout", 0, "end the command after a `time`, as in 90s (default: never)")
-	flags.StringVar(&options.architecture, "override-arch", "", "take the image for `architecture` of a list, instead of this machine's")
-	flags.StringVar(&options.os, "override-os", "", "take the image for an operating `system` of a list, instead of the running one's")
-	flags.StringVar(&options.variant, "override-variant", "", "take the image for a `variant` of the architecture of a list, instead of this machine's")
+	flags.DurationVar(&options.timeout, "command-timeout", 0, "`time` after which the command is ended, as in 90s (default: never)")
+	flags.StringVar(&options.architecture, "override-arch", "", "`architecture` to choose from a list of images, instead of this machine's")
+	flags.StringVar(&options.os, "override-os", "", "operating `system` to choose from a list of images, instead of the running one")
+	flags.StringVar(&options.variant, "override-variant", "", "`variant` of the architecture to choose from a list of images")
 	flags.StringVar(&options.registriesDir, "registries.d", "", "`directory` with the configuration of registries' signatures, instead of the system's")
 	flags.StringVar(&options.registriesConf, "registries-conf", "", "`path` of the configuration of registries, instead of the system's")
-	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "begin of the user `agent` that registries are told")
+	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "`prefix` of the user agent that registries see")
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
 		newDeploymentsCommand(&options), newCopyToStorageCommand(&options), newDiffCommand(&options),
 		newFilesCommand(&options), newCatCommand(&options), newExtractCommand(&options), newLayerCommand(&options),
