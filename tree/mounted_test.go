@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -76,7 +77,7 @@ func listTree(t testing.TB, files *tree.Tree) map[string]trees.Entry {
 func timeOnDisk(n *tree.Node) string {
 	at := n.ModTime
 	switch {
-	case n.Implied || n.IsSymlink() && at.IsZero():
+	case n.Implied || n.IsSymlink() && !fitsEverywhere(at):
 		return unknown
 	case n.IsSymlink():
 		at = time.Unix(0, at.UnixNano())
@@ -85,6 +86,12 @@ func timeOnDisk(n *tree.Node) string {
 	}
 	ts := unix.NsecToTimespec(at.UnixNano())
 	return fmt.Sprintf("%d.%09d", ts.Sec, ts.Nsec)
+}
+
+// fitsEverywhere tells whether every filesystem can have a time: some end in 1901 and
+// in 2038.
+func fitsEverywhere(at time.Time) bool {
+	return at.Unix() >= math.MinInt32 && at.Unix() <= math.MaxInt32
 }
 
 // xattrsOnDisk returns a file's attributes as trees.List does: the kernel does not
@@ -219,13 +226,13 @@ func TestTarsOfTheGrammarMounted(t *testing.T) {
 	needs.Root(t)
 	random := rand.New(rand.NewPCG(0, 0))
 	var usable [][]byte
-	for seed := 0; len(usable) < 80; seed++ {
+	for seed := 0; len(usable) < 50; seed++ {
 		layer := tartest.Generate(tartest.Choices(seed))
 		if _, err := tartest.Mount(t, [][]byte{layer}); err == nil {
 			usable = append(usable, layer)
 		}
 	}
-	const all = 200
+	const all = 80
 	compared := 0
 	for i := range all {
 		layers := make([][]byte, 1+i%4)
