@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containers/image/v5/types"
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/docker/go-units"
@@ -31,10 +32,11 @@ type serveOptions struct {
 	insecure  bool
 	rate      string
 	accessLog string
+	originals originalsOptions
 	server    serve.Options
 }
 
-func newServeCommand() *cobra.Command {
+func newServeCommand(global *globalOptions) *cobra.Command {
 	var options serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve [REPOSITORY]",
@@ -49,7 +51,9 @@ deployments are served by their names, and as localhost/bootc:booted, staged and
 rollback.
 
 Images have the image IDs that they had when they were pulled. Their manifests list
-the uncompressed layers; the same image has the same digest on every host.
+the uncompressed layers; the same image has the same digest on every host. With
+--identity origin, images have their registry's manifest and digest as long as that
+has all compressed layers, which then come from there.
 
 Without a certificate it serves HTTP, and only to this machine: to serve HTTP to
 others takes --insecure, and clients then need --tls-verify=false.
@@ -64,7 +68,7 @@ after --grace.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return options.run(cmd.Context(), args, cmd.OutOrStdout())
+			return options.run(cmd.Context(), global.systemContext(), args, cmd.OutOrStdout())
 		},
 	}
 	options.host.addFlags(cmd.Flags())
@@ -80,11 +84,15 @@ after --grace.`,
 	flags.StringVar(&options.rate, "rate", "", "how many bytes all clients together are sent in a second, as in 100MB (default: no limit)")
 	flags.DurationVar(&server.Grace, "grace", 30*time.Second, "how long clients may go on when the server is told to end")
 	flags.StringVar(&options.accessLog, "access-log", "", "`path` of a file that gets a line for each request, - for standard output")
+	options.originals.addFlags(flags)
 	return cmd
 }
 
-func (o *serveOptions) run(ctx context.Context, args []string, stdout io.Writer) error {
+func (o *serveOptions) run(ctx context.Context, sys *types.SystemContext, args []string, stdout io.Writer) (err error) {
 	if err := o.complete(args); err != nil {
+		return err
+	}
+	if o.server.Originals, err = o.originals.open(sys, o.server.Repository); err != nil {
 		return err
 	}
 	logged, err := o.openAccessLog(stdout)
