@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,6 +40,10 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(cache)
+	// The go command, which a test runs, keeps its own cache.
+	if goCache, err := os.UserCacheDir(); err == nil && os.Getenv("GOCACHE") == "" {
+		_ = os.Setenv("GOCACHE", filepath.Join(goCache, "go-build"))
+	}
 	if err := os.Setenv("XDG_CACHE_HOME", cache); err != nil {
 		panic(err)
 	}
