@@ -75,7 +75,9 @@ man:
 		else $(MD2MAN) -in "$$page" -out "$$to"; fi || exit 1; \
 	done
 
-# Packages and sources to publish, in bin/release.
+# Packages and sources to publish, in bin/release. They are made one after the other:
+# dist sums up all that is there.
+.NOTPARALLEL:
 RELEASE := bin/release
 deb rpm: BUILDFLAGS += $(REPRODUCIBLE)
 deb rpm dist: export SOURCE_DATE_EPOCH ?= $(if $(wildcard VERSION),$(shell stat -c %Y VERSION),$(shell git log -1 --format=%ct))
@@ -83,10 +85,11 @@ deb rpm dist: export STATED = $(or $(VERSION),$(shell git describe --tags --alwa
 
 # nfpm makes the packages. It is run at a version, rather than being a tool in go.mod:
 # so whoever links this module has none of its dependencies among theirs.
-NFPM ?= GOFLAGS= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.46.3
+NFPM ?= GOFLAGS= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 deb rpm: docs
 	packaging/stage bin/package
 	mkdir -p $(RELEASE)
+	rm -f $(RELEASE)/*.$@
 	export PACKAGE_VERSION=$$(packaging/version "$$STATED") PACKAGE_ARCH=$$($(GO) env GOARCH) PACKAGE_GLIBC=$$(packaging/glibc bin/skopeo-cfs); \
 		$(NFPM) package --config packaging/nfpm.yaml --packager $@ --target $(RELEASE)
 
