@@ -11,7 +11,12 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install docs test race podmanio podmanio-build podmanio-test podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
+.PHONY: build install docs man deb rpm dist package-check test race podmanio podmanio-build podmanio-test podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
+
+# What is built with these has the same bytes wherever the same commit is built with
+# the same Go and C compiler. Not used while developing: what the tests have compiled
+# would be compiled again.
+REPRODUCIBLE := -trimpath -buildvcs=false
 
 # The command is built from the module for podman 5.7 and later, which
 # internal/podmanio makes of this tree, and with the libraries of the newest; with
@@ -27,7 +32,15 @@ else ifneq ($(PODMAN),5)
 BUILDFLAGS := -C $(V2) $(V2FLAGS)
 # What the go command does not find out of a module that is no repository.
 VERSION ?= $(if $(wildcard .git),$(shell git describe --tags --always --dirty))
-build: podmanio-sources
+DISTTREE := $(V2)
+build dist: podmanio-sources
+endif
+
+# In the tree that make dist has made, a file says the version, and what is needed of
+# other modules is in vendor.
+ifneq ($(wildcard VERSION),)
+VERSION ?= $(shell cat VERSION)
+BUILDFLAGS += $(REPRODUCIBLE)
 endif
 
 build:
@@ -44,15 +57,52 @@ install: build docs
 	install -d '$(SHARE)/man/man1'
 	install -m 644 bin/man/*.1 '$(SHARE)/man/man1'
 
-# The manual pages, made of docs/*.1.md, and the completions, in bin.
-docs: build
-	mkdir -p bin/man bin/completions
-	for page in docs/*.1.md; do \
-		$(GO) tool go-md2man -in "$$page" -out "bin/man/$$(basename "$$page" .md)" || exit 1; \
-	done
+# The manual pages, made of docs/*.1.md, and the completions, in bin. The tree that
+# make dist has made has the pages already. The second module's newest.mod has no
+# tools.
+MD2MAN ?= $(if $(wildcard newest.mod),GOFLAGS= $(GO) run github.com/cpuguy83/go-md2man/v2@v2.0.7,$(GO) tool go-md2man)
+docs: build man
+	mkdir -p bin/completions
 	for shell in bash zsh fish; do \
 		bin/skopeo-cfs completion $$shell >bin/completions/$$shell || exit 1; \
 	done
+
+man:
+	mkdir -p bin/man
+	for page in docs/*.1.md; do \
+		to="bin/man/$$(basename "$$page" .md)"; \
+		if [ -e "$${page%.md}" ]; then cp "$${page%.md}" "$$to"; \
+		else $(MD2MAN) -in "$$page" -out "$$to"; fi || exit 1; \
+	done
+
+# Packages and sources to publish, in bin/release. They are made one after the other:
+# dist sums up all that is there.
+.NOTPARALLEL:
+RELEASE := bin/release
+deb rpm: BUILDFLAGS += $(REPRODUCIBLE)
+deb rpm dist: export SOURCE_DATE_EPOCH ?= $(if $(wildcard VERSION),$(shell stat -c %Y VERSION),$(shell git log -1 --format=%ct))
+deb rpm dist: export STATED = $(or $(VERSION),$(shell git describe --tags --always --dirty))
+
+# nfpm makes the packages. It is run at a version, rather than being a tool in go.mod:
+# so whoever links this module has none of its dependencies among theirs.
+NFPM ?= GOFLAGS= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+deb rpm: docs
+	packaging/stage bin/package
+	mkdir -p $(RELEASE)
+	rm -f $(RELEASE)/*.$@
+	export PACKAGE_VERSION=$$(packaging/version "$$STATED") PACKAGE_ARCH=$$($(GO) env GOARCH) PACKAGE_GLIBC=$$(packaging/glibc bin/skopeo-cfs); \
+		$(NFPM) package --config packaging/nfpm.yaml --packager $@ --target $(RELEASE)
+
+# The sources of the command with all modules that it is built of, which build without
+# a network; what is linked into the command, as an SPDX document, where it has been
+# built; and the checksums of all that is in bin/release.
+DISTTREE ?= .
+dist: man
+	GO='$(GO)' packaging/dist $(DISTTREE) $(RELEASE)
+
+# Installs the packages into a Debian of their own, and runs what is in them.
+package-check:
+	packaging/check $(RELEASE)
 
 # Says which tests were left out, and why: those that need root, mostly.
 test:
