@@ -50,10 +50,10 @@ const chunk512 = 128 // bytes that SHA-512 works on at once
 // state512x4 has the states of four hashes, word by word.
 type state512x4 [8][4]uint64
 
-// add adds so many chunks from each of four places.
+// add512x4 adds so many chunks from each of four places, one at least.
 //
 //go:noescape
-func add512x4(state *state512x4, from *[4]*byte, chunks int)
+func add512x4(state *state512x4, from *[4]*byte, chunks int, constants *[80]uint64)
 
 // sum512x4 appends the SHA-512 of each of four blocks to sums. They have so many bytes,
 // whole chunks, and are in p, one behind the other; where p has less than four, what is
@@ -67,11 +67,11 @@ func sum512x4(sums, p []byte, size int) []byte {
 	for i, word := range initial512 {
 		state[i] = [4]uint64{word, word, word, word}
 	}
-	add512x4(&state, &from, size/chunk512)
+	add512x4(&state, &from, size/chunk512, &k512)
 
 	padding := [chunk512]byte{0x80}
 	binary.BigEndian.PutUint64(padding[chunk512-8:], uint64(size)*8)
-	add512x4(&state, &[4]*byte{&padding[0], &padding[0], &padding[0], &padding[0]}, 1)
+	add512x4(&state, &[4]*byte{&padding[0], &padding[0], &padding[0], &padding[0]}, 1, &k512)
 	for lane := range 4 {
 		for _, words := range state {
 			sums = binary.BigEndian.AppendUint64(sums, words[lane])

@@ -108,11 +108,12 @@ GLOBL rotate8<>(SB), RODATA|NOPTR, $32
 	VPADDQ at(DI), word, word; \
 	VMOVDQU word, at(DI)
 
-// func add512x4(state *state512x4, from *[4]*byte, chunks int)
-TEXT ·add512x4(SB), 0, $512-24
+// func add512x4(state *state512x4, from *[4]*byte, chunks int, constants *[80]uint64)
+TEXT ·add512x4(SB), 0, $512-32
 	MOVQ state+0(FP), DI
 	MOVQ from+8(FP), SI
 	MOVQ chunks+16(FP), CX
+	MOVQ constants+24(FP), R9
 	MOVQ 0(SI), R10
 	MOVQ 8(SI), R11
 	MOVQ 16(SI), R12
@@ -136,7 +137,7 @@ chunk:
 	ADDQ $128, R11
 	ADDQ $128, R12
 	ADDQ $128, R13
-	LEAQ ·k512(SB), R8
+	MOVQ R9, R8
 	VPXOR Y1, Y2, Y15
 	ROUND(Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, 0, Y14, Y15)
 	ROUND(Y7, Y0, Y1, Y2, Y3, Y4, Y5, Y6, 1, Y15, Y14)

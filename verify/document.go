@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,7 +37,7 @@ func (c *checker) readImages(ctx context.Context) error {
 	}
 	for _, im := range c.images {
 		if len(im.names) == 0 {
-			im.names = []string{"@" + string(cmpOr(im.manifest, im.config))}
+			im.names = []string{"@" + string(cmp.Or(im.manifest, im.config))}
 		}
 	}
 	return nil
@@ -294,18 +295,15 @@ func (c *checker) readDocument(ctx context.Context, im *image, s *stream, kind d
 
 // touched tells whether an object of a stream is damaged, or that which has it.
 func (c *checker) touched(s *stream) bool {
-	if c.set.is(s.object, damaged) {
-		return true
+	if s.touched || !c.anyDamaged.Load() {
+		return s.touched
 	}
-	touched := false
-	_ = c.objectRefs(s, func(d fsverity.Digest) error {
-		if c.set.is(d, damaged) {
-			touched = true
-			return io.EOF // which is enough
-		}
+	s.touched = c.set.is(s.object, damaged)
+	_ = c.objectRefs(s, func(d fsverity.Digest) error { // what can't be read is a damage of its own
+		s.touched = s.touched || c.set.is(d, damaged)
 		return nil
 	})
-	return touched
+	return s.touched
 }
 
 // objectRefs calls visit with the objects of a stream that can be read.
@@ -372,7 +370,7 @@ type wantedLayer struct {
 }
 
 // name is the digest by which the layer is found.
-func (l wantedLayer) name() digest.Digest { return cmpOr(l.diffID, l.Digest) }
+func (l wantedLayer) name() digest.Digest { return cmp.Or(l.diffID, l.Digest) }
 
 // findLayer finds a layer: by the references, as its own or as the blob that an importer
 // has kept of it, or by the name of its link.
@@ -452,11 +450,4 @@ func (c *checker) addLayer(ctx context.Context, im *image, at fsverity.Digest, l
 	}
 	job.want(want, im)
 	return nil
-}
-
-func cmpOr(a, b digest.Digest) digest.Digest {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -3,10 +3,13 @@
 package verify_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containers/image/v5/copy"
@@ -15,12 +18,15 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/damaged"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/repomaker"
 	"github.com/skopeo-cfs/skopeo-cfs/transport"
+	"github.com/skopeo-cfs/skopeo-cfs/verify"
 )
 
 // The tests in this file run cfsctl, which composefs-rs makes repositories with.
@@ -165,5 +171,47 @@ func TestInteropAdviceMends(t *testing.T) {
 			finds, out := fsck(t, m.Path())
 			assert.False(t, finds, out)
 		})
+	}
+}
+
+// The EROFS images of every version are read: what they refer to is found to be there,
+// or missing.
+func TestInteropEROFSImages(t *testing.T) {
+	source := t.TempDir()
+	var files [][]byte
+	for i := range 400 {
+		dir := filepath.Join(source, fmt.Sprintf("dir %d/of/%s", i%7, strings.Repeat("a long name ", i%20)))
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		files = append(files, content(i, 70+i*i/10))
+		write(t, filepath.Join(dir, fmt.Sprint(i)), files[i])
+	}
+	require.NoError(t, os.Symlink(strings.Repeat("far/", 800), filepath.Join(source, "link")))
+	require.NoError(t, os.Link(filepath.Join(source, "dir 0/of/0"), filepath.Join(source, "hard link")))
+	if os.Getuid() == 0 {
+		require.NoError(t, unix.Mknod(filepath.Join(source, "whiteout"), unix.S_IFCHR, 0))
+	}
+	for _, a := range []fsverity.Algorithm{fsverity.SHA256, fsverity.SHA512} {
+		for _, version := range []string{"0", "1", "2"} {
+			path := filepath.Join(t.TempDir(), "repository")
+			out, err := exec.CommandContext(t.Context(), "cfsctl", "init", "--insecure", "--algorithm", a.String(), path).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			text, err := cfsctl(t, path, "--erofs-version", version, "create-image", source, "some/name")
+			require.NoError(t, err, text)
+			report := check(t, path, nil)
+			assert.Empty(t, report.Damages)
+			assert.Equal(t, &verify.Unreferenced{}, report.Unreferenced)
+			assert.EqualValues(t, len(files)+1, report.Objects)
+
+			d, err := fsverity.Compute(a, bytes.NewReader(files[333]))
+			require.NoError(t, err)
+			require.NoError(t, os.Remove(filepath.Join(path, composefsrepo.ObjectPath(d))))
+			finds, _ := fsck(t, path)
+			assert.True(t, finds)
+			report = check(t, path, nil)
+			require.Len(t, report.Damages, 1)
+			assert.Equal(t, verify.ObjectMissing, report.Damages[0].Kind)
+			require.Len(t, report.Damages[0].Places, 1)
+			assert.Equal(t, "EROFS image", report.Damages[0].Places[0].Part)
+		}
 	}
 }

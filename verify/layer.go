@@ -27,6 +27,8 @@ type layer struct {
 	read   int64 // bytes
 	err    error // of the stream
 	broken bool  // an object can't be read, so that sums are of nothing
+
+	endKnown, cut bool // whether the tar has no end
 }
 
 // wantedSum is a digest that a layer should have, mostly the only one.
@@ -123,6 +125,13 @@ func findZeros(h hash.Hash, size int64, want digest.Digest) (int64, error) {
 
 // isCut tells whether a layer's tar has no end.
 func (c *checker) isCut(ctx context.Context, l *layer) bool {
+	if !l.endKnown {
+		l.cut, l.endKnown = c.lacksEnd(ctx, l), true
+	}
+	return l.cut
+}
+
+func (c *checker) lacksEnd(ctx context.Context, l *layer) bool {
 	file, r, err := c.openReader(l.object)
 	if err != nil {
 		return false

@@ -69,6 +69,9 @@ func (d *Damage) place(kind, name string, images []*image) *Place {
 
 // locateIn finds the damaged objects of a stream.
 func (c *checker) locateIn(ctx context.Context, s *stream) error {
+	if !c.touched(s) {
+		return ctx.Err()
+	}
 	hits := map[fsverity.Digest]*Damage{}
 	_ = c.objectRefs(s, func(d fsverity.Digest) error { // what can't be read is a damage of its own
 		if listed := c.ofObject[d]; listed != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -167,9 +168,9 @@ func TestCancel(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	for after := range 40 {
 		ctx, cancel := context.WithCancel(t.Context())
-		calls := 0
+		var calls atomic.Int64
 		_, err := verify.Repository(ctx, repo, &verify.Options{Progress: func(int64, int64) {
-			if calls++; calls > after { // several at once may count less, which is as good
+			if calls.Add(1) > int64(after) {
 				cancel()
 			}
 		}})

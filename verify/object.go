@@ -52,7 +52,7 @@ func (o *object) hashes() bool { return o.first && o.measured != o.digest }
 
 // unreadable notes that an object can't be opened or read.
 func (c *checker) unreadable(o object, err error) {
-	c.set.add(o.digest, damaged)
+	c.damaged(o.digest)
 	if !o.first {
 		return // whoever was will find the same
 	}
@@ -64,6 +64,12 @@ func (c *checker) unreadable(o object, err error) {
 		kind, detail = ObjectType, "it is no regular file"
 	}
 	c.foundObject(o.digest, Damage{Kind: kind, Detail: detail})
+}
+
+// damaged notes that an object is damaged.
+func (c *checker) damaged(d fsverity.Digest) {
+	c.set.add(d, damaged)
+	c.anyDamaged.Store(true)
 }
 
 // reason returns the innermost error's text: where it happened is said already.
@@ -92,14 +98,14 @@ func (c *checker) judge(o object, computed fsverity.Digest) {
 	}
 	switch {
 	case got != o.digest:
-		c.set.add(o.digest, damaged)
+		c.damaged(o.digest)
 		damage := Damage{Kind: ObjectAltered, Detail: fmt.Sprintf("it has %d bytes of which the digest is %s", o.size, got)}
 		if _, err := c.repo.ObjectSize(got); err == nil {
 			damage.Kind, damage.Detail = ObjectSwapped, fmt.Sprintf("it has the content of %s", composefsrepo.ObjectPath(got))
 		}
 		c.foundObject(o.digest, damage)
 	case o.measured.IsZero() && c.repo.DemandsVerity():
-		c.set.add(o.digest, damaged)
+		c.damaged(o.digest)
 		c.foundObject(o.digest, Damage{Kind: ObjectVerity, Detail: "its content is right, but it has no fs-verity, which this repository demands of every object"})
 	}
 }

@@ -23,6 +23,8 @@ type stream struct {
 	kind     splitstream.Type
 	size     int64 // of what it rebuilds, in bytes
 	refs     map[string]fsverity.Digest
+
+	touched bool // an object of it was found to be damaged, or that which has it
 }
 
 // maxLinks is how many links are remembered of a stream. Importers make one, where not

@@ -84,6 +84,7 @@ type checker struct {
 	erofs   map[fsverity.Digest]*erofsImage
 	parts   map[fsverity.Digest][]part // objects that are all of a part
 
+	anyDamaged               atomic.Bool // an object is
 	unreferenced             Unreferenced
 	objects, bytes, measured atomic.Int64
 	done, total              atomic.Int64
