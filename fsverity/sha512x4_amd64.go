@@ -14,8 +14,6 @@ import (
 var canHash4 = cpu.X86.HasAVX2
 
 // k512 are SHA-512's constants, the first bits of the cube roots of primes.
-//
-//lint:ignore U1000 the assembly reads it
 var k512 = [80]uint64{
 	0x428a2f98d728ae22, 0x7137449123ef65cd, 0xb5c0fbcfec4d3b2f, 0xe9b5dba58189dbbc,
 	0x3956c25bf348b538, 0x59f111f1b605d019, 0x923f82a4af194f9b, 0xab1c5ed5da6d8118,

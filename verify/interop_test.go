@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,60 +47,55 @@ func fsck(t *testing.T, repo string) (finds bool, out string) {
 	return wholeErr != nil || imagesErr != nil, whole + images
 }
 
-// What cfsctl finds is found, whatever it is, and where it finds nothing in a sound
-// repository, nothing is.
+// What cfsctl finds is found, whatever it is.
 func TestInteropFindsWhatCfsctlFinds(t *testing.T) {
+	a := fsverity.SHA512
+	finds, out := fsck(t, newMade(t, a, repomaker.Options{}).Path())
+	require.False(t, finds, out)
 	for name, spoil := range damages {
-		for _, a := range []fsverity.Algorithm{fsverity.SHA256, fsverity.SHA512} {
-			t.Run(name+"/"+a.String(), func(t *testing.T) {
-				m := newMade(t, a, repomaker.Options{})
-				finds, out := fsck(t, m.Path())
-				require.False(t, finds, out)
-				if name == "object a fifo" {
-					t.Skip("cfsctl would wait for somebody who writes to it")
-				}
-				spoil(t, m, a)
-				finds, out = fsck(t, m.Path())
-				report := check(t, m.Path(), nil)
-				t.Logf("cfsctl finds it: %v", finds)
-				if finds {
-					assert.True(t, report.IsDamaged(), "cfsctl says: %s", out)
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			if name == "object a fifo" {
+				t.Skip("cfsctl would wait for somebody who writes to it")
+			}
+			m := newMade(t, a, repomaker.Options{})
+			spoil(t, m, a)
+			finds, out := fsck(t, m.Path())
+			t.Logf("cfsctl finds it: %v", finds)
+			if finds {
+				assert.True(t, check(t, m.Path(), nil).IsDamaged(), "cfsctl says: %s", out)
+			}
+		})
 	}
 }
 
-// Each file of a repository that an importer wrote is damaged, one at a time.
+// Files of a repository that an importer wrote are damaged, one at a time.
 func TestInteropFixtures(t *testing.T) {
-	for _, name := range []string{"sha256", "sha512"} {
-		path := fixtures.Unpack(t, name)
-		finds, out := fsck(t, path)
-		require.False(t, finds, out)
-		links, err := filepath.Glob(filepath.Join(path, "*/*-*"))
+	path := fixtures.Unpack(t, "sha512")
+	finds, out := fsck(t, path)
+	require.False(t, finds, out)
+	for _, pattern := range []string{"streams/oci-manifest-*", "streams/oci-config-*", "streams/oci-layer-*", "images/*"} {
+		links, err := filepath.Glob(filepath.Join(path, pattern))
 		require.NoError(t, err)
-		images, err := filepath.Glob(filepath.Join(path, "images/*"))
-		require.NoError(t, err)
-		for i, link := range append(links[:len(links)/8], images...) {
+		for i, link := range links[:3] {
 			target, err := os.Readlink(link)
 			require.NoError(t, err)
 			object, err := filepath.EvalSymlinks(link)
 			require.NoError(t, err)
-			content := read(t, object)
+			before := read(t, object)
 			require.NoError(t, os.Remove(object))
-			switch i % 3 {
+			switch i {
 			case 0: // it is missing
 			case 1:
-				write(t, object, content[:len(content)/2])
+				write(t, object, before[:len(before)/2])
 			case 2:
-				content[len(content)/3] ^= 4
-				write(t, object, content)
-				content[len(content)/3] ^= 4
+				altered := slices.Clone(before)
+				altered[len(altered)/3] ^= 4
+				write(t, object, altered)
 			}
 			finds, _ := fsck(t, path)
 			assert.True(t, finds)
 			assert.True(t, check(t, path, nil).IsDamaged(), link)
-			write(t, object, content)
+			write(t, object, before)
 
 			require.NoError(t, os.Remove(link))
 			if finds, out := fsck(t, path); finds {
@@ -107,8 +103,8 @@ func TestInteropFixtures(t *testing.T) {
 			}
 			require.NoError(t, os.Symlink(target, link))
 		}
-		assert.Empty(t, check(t, path, nil).Damages)
 	}
+	assert.Empty(t, check(t, path, nil).Damages)
 }
 
 // What cfsctl does not find.
@@ -178,6 +174,7 @@ func TestInteropAdviceMends(t *testing.T) {
 // or missing.
 func TestInteropEROFSImages(t *testing.T) {
 	source := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(source, "usr"), 0o755)) // cfsctl wants it
 	var files [][]byte
 	for i := range 400 {
 		dir := filepath.Join(source, fmt.Sprintf("dir %d/of/%s", i%7, strings.Repeat("a long name ", i%20)))
@@ -190,28 +187,26 @@ func TestInteropEROFSImages(t *testing.T) {
 	if os.Getuid() == 0 {
 		require.NoError(t, unix.Mknod(filepath.Join(source, "whiteout"), unix.S_IFCHR, 0))
 	}
-	for _, a := range []fsverity.Algorithm{fsverity.SHA256, fsverity.SHA512} {
-		for _, version := range []string{"0", "1", "2"} {
-			path := filepath.Join(t.TempDir(), "repository")
-			out, err := exec.CommandContext(t.Context(), "cfsctl", "init", "--insecure", "--algorithm", a.String(), path).CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			text, err := cfsctl(t, path, "--erofs-version", version, "create-image", source, "some/name")
-			require.NoError(t, err, text)
-			report := check(t, path, nil)
-			assert.Empty(t, report.Damages)
-			assert.Equal(t, &verify.Unreferenced{}, report.Unreferenced)
-			assert.EqualValues(t, len(files)+1, report.Objects)
+	for version, a := range map[string]fsverity.Algorithm{"0": fsverity.SHA256, "1": fsverity.SHA512, "2": fsverity.SHA256} {
+		path := filepath.Join(t.TempDir(), "repository")
+		out, err := exec.CommandContext(t.Context(), "cfsctl", "init", "--insecure", "--algorithm", a.String(), path).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		text, err := cfsctl(t, path, "--erofs-version", version, "create-image", source, "some/name")
+		require.NoError(t, err, text)
+		report := check(t, path, nil)
+		assert.Empty(t, report.Damages)
+		assert.Equal(t, &verify.Unreferenced{}, report.Unreferenced)
+		assert.EqualValues(t, len(files)+1, report.Objects)
 
-			d, err := fsverity.Compute(a, bytes.NewReader(files[333]))
-			require.NoError(t, err)
-			require.NoError(t, os.Remove(filepath.Join(path, composefsrepo.ObjectPath(d))))
-			finds, _ := fsck(t, path)
-			assert.True(t, finds)
-			report = check(t, path, nil)
-			require.Len(t, report.Damages, 1)
-			assert.Equal(t, verify.ObjectMissing, report.Damages[0].Kind)
-			require.Len(t, report.Damages[0].Places, 1)
-			assert.Equal(t, "EROFS image", report.Damages[0].Places[0].Part)
-		}
+		d, err := fsverity.Compute(a, bytes.NewReader(files[333]))
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(filepath.Join(path, composefsrepo.ObjectPath(d))))
+		finds, _ := fsck(t, path)
+		assert.True(t, finds)
+		report = check(t, path, nil)
+		require.Len(t, report.Damages, 1)
+		assert.Equal(t, verify.ObjectMissing, report.Damages[0].Kind)
+		require.Len(t, report.Damages[0].Places, 1)
+		assert.Equal(t, "EROFS image", report.Damages[0].Places[0].Part)
 	}
 }
