@@ -108,9 +108,10 @@ package-check:
 test:
 	@set -o pipefail; $(GO) test -v -tags '$(TAGS)' ./... | grep -vE '^(=== |PASS$$| *--- PASS|\?.*no test files)'
 
-# The packages in which goroutines share memory, with the race detector.
+# The packages in which goroutines share memory, with the race detector; without the
+# tests of zerocopy that repeat for each filesystem what others do.
 race:
-	$(GO) test -short -race -tags '$(TAGS)' ./splitstream ./composefsrepo ./verify ./source ./zerocopy/... ./serve ./internal/await
+	$(GO) test -short -race -skip '^(TestContentsAreCopiedWhereTheyCannotBeShared|TestBlocksAreShared|TestGeneratedImageOfManyLayers)$$' -tags '$(TAGS)' ./splitstream ./composefsrepo ./verify ./source ./zerocopy/... ./serve ./internal/await
 
 # The tests beside other programs, of copies that are ended and of disks that fail,
 # at length. Writes docs/reliability.md.

@@ -143,14 +143,17 @@ func (r *report) rest(options *copy.Options) (done func()) {
 }
 
 // withoutBlobs passes on the lines that copy.Image writes, except those about
-// layers.
+// layers. copy.Image writes from a goroutine for each layer.
 type withoutBlobs struct {
-	out  io.Writer
-	line []byte
+	out   io.Writer
+	mutex sync.Mutex // protects line, and writing to out
+	line  []byte
 }
 
 // Write implements io.Writer.
 func (w *withoutBlobs) Write(p []byte) (int, error) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	w.line = append(w.line, p...)
 	for {
 		end := bytes.IndexByte(w.line, '\n') + 1

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,9 +38,10 @@ func newMetadata(h *tar.Header, options *Options) *metadata {
 		mode:  uint32(h.Mode) & 0o7777,
 		times: fileTimes(accessTime(h), h.ModTime), setTimes: h.Typeflag != tar.TypeDir,
 	}
-	for key, value := range h.PAXRecords {
+	// In the order of names, so that one layer always fails with one error.
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
 		if name, ok := strings.CutPrefix(key, xattrPrefix); ok && name != "security.selinux" {
-			m.xattrs = append(m.xattrs, xattr{name, value})
+			m.xattrs = append(m.xattrs, xattr{name, h.PAXRecords[key]})
 		}
 	}
 	if options.ForceMask == nil {
