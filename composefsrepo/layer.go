@@ -207,6 +207,9 @@ func (i *Image) LayerChunks(ctx context.Context, n int) (*LayerChunks, error) {
 	return &LayerChunks{s.Chunks(), s, l}, nil
 }
 
+// Size returns how many bytes the pieces have together, as the stream states it.
+func (c *LayerChunks) Size() int64 { return c.stream.Size() }
+
 // OpenObject opens an object of the layer; see Repo.OpenObject.
 func (c *LayerChunks) OpenObject(d fsverity.Digest) (*os.File, int64, error) {
 	return c.stream.repo.OpenObject(d)

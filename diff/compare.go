@@ -215,6 +215,9 @@ func (c *comparison) append(change FileChange, path string, number int32) {
 	if !utf8.ValidString(path) {
 		change.RawPath = []byte(path)
 	}
+	if n := len(c.files.Changes); n == cap(c.files.Changes) {
+		c.files.Changes = slices.Grow(c.files.Changes, n+64) // what append adds is less
+	}
 	c.files.Changes = append(c.files.Changes, change)
 	c.numbers = append(c.numbers, number)
 }

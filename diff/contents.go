@@ -150,26 +150,45 @@ func (c *contents) newBytes(old *tree.Node, fresh []*tree.Node) (bytes int64) {
 	if len(fresh) == 0 {
 		return 0
 	}
-	sizes := map[int64]bool{}
+	sizes := map[int64]bool{} // of contents; true where none is in an object
 	for _, n := range fresh {
-		sizes[n.Size] = n.Size > 0
+		if n.Size > 0 {
+			other, known := sizes[n.Size]
+			sizes[n.Size] = n.Inline() != nil && (other || !known)
+		}
 	}
-	seen := map[fsverity.Digest]bool{}
 	each(old, func(n *tree.Node) {
-		if n.IsRegular() && sizes[n.Size] {
+		if sizes[n.Size] && n.IsRegular() && n.Inline() == nil {
+			sizes[n.Size] = false
+		}
+	})
+	seen, seenInline := map[fsverity.Digest]bool{}, map[string]bool{}
+	each(old, func(n *tree.Node) {
+		held, wanted := sizes[n.Size]
+		switch {
+		case !wanted || !n.IsRegular():
+		case held:
+			seenInline[string(n.Inline())] = true
+		default:
 			if d, known := c.digest(n, c.oldByName); known {
 				seen[d] = true
 			}
 		}
 	})
 	for _, n := range fresh {
-		if n.Size == 0 {
-			continue
-		}
-		// Where it is not known, the key is not another content's either.
-		if d, _ := c.digest(n, true); !seen[d] {
-			seen[d] = true
-			bytes += n.Size
+		switch {
+		case n.Size == 0:
+		case sizes[n.Size]: // the digests of these would all have to be computed
+			if !seenInline[string(n.Inline())] {
+				seenInline[string(n.Inline())] = true
+				bytes += n.Size
+			}
+		default:
+			// Where it is not known, the key is not another content's either.
+			if d, _ := c.digest(n, true); !seen[d] {
+				seen[d] = true
+				bytes += n.Size
+			}
 		}
 	}
 	return bytes

@@ -21,3 +21,6 @@ func (b *budget) take(bytes int) error {
 	}
 	return nil
 }
+
+// total returns how many bytes were taken.
+func (b *budget) total() int { return int(b.taken.Load()) }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"strings"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 )
@@ -44,7 +43,11 @@ type doError struct{ error }
 
 // readLayer is ReadLayer, with the entries' numbers.
 func readLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(int, *Entry) error) error {
-	err := scanLayer(ctx, image, n, do)
+	return scanned(image, n, scanLayer(ctx, image, n, scanMode{}, do))
+}
+
+// scanned is what readLayer returns of scanLayer's error.
+func scanned(image *composefsrepo.Image, n int, err error) error {
 	if its := (doError{}); errors.As(err, &its) {
 		return its.error
 	}
@@ -58,7 +61,19 @@ func inLayer(image *composefsrepo.Image, n int, err error) error {
 	return fmt.Errorf("layer %d of %d, %s: %w", n+1, len(image.Layers), image.Layers[n].Digest(), err)
 }
 
-func scanLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(int, *Entry) error) error {
+// scanMode is how a layer is gone through.
+type scanMode struct {
+	// assume: sizes of objects are not asked for where a content begins, but taken to be
+	// the content's. If that can't be, the error is errAssumed, or that the layer is no
+	// tar.
+	assume bool
+	reuse  bool // an entry is not kept
+}
+
+// errAssumed says that objects have other sizes.
+var errAssumed = errors.New("the layer's objects do not have the sizes of the files in it")
+
+func scanLayer(ctx context.Context, image *composefsrepo.Image, n int, mode scanMode, do func(int, *Entry) error) error {
 	if image.Layers[n].DiffID == "" {
 		return ErrNotTar
 	}
@@ -70,18 +85,17 @@ func scanLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(i
 	if err := chunks.CheckStream(ctx); err != nil {
 		return err
 	}
-	s := &stream{ctx: ctx, image: image, number: n, chunks: chunks}
+	s := &stream{ctx: ctx, image: image, number: n, chunks: chunks, assume: mode.assume}
 	defer s.close()
-	entries := tar.NewReader(s)
+	entries := newHeaders(s, mode.reuse)
 	for number := 0; ; number++ {
-		header, err := entries.Next()
+		e, err := entries.next()
 		if errors.Is(err, io.EOF) && s.err == nil {
 			break
 		}
-		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+		if err != nil {
 			return s.unreadable(err)
 		}
-		e := newEntry(header, entries, s)
 		if err := do(number, e); err != nil {
 			return doError{err}
 		}
@@ -92,7 +106,13 @@ func scanLayer(ctx context.Context, image *composefsrepo.Image, n int, do func(i
 	if s.ended {
 		return checkWhole(ctx, image, n)
 	}
-	return s.drain()
+	if err := s.drain(); err != nil {
+		return err
+	}
+	if s.assume && s.total != chunks.Size() {
+		return errAssumed
+	}
+	return nil
 }
 
 // unreadable is the error of reading the tar: the stream's, if that had one.
@@ -114,27 +134,6 @@ func checkWhole(ctx context.Context, image *composefsrepo.Image, n int) error {
 	return err
 }
 
-func newEntry(h *tar.Header, entries *tar.Reader, s *stream) *Entry {
-	e := &Entry{Header: h, tar: entries, stream: s, Sparse: h.Typeflag == tar.TypeGNUSparse}
-	for key := range h.PAXRecords {
-		e.Sparse = e.Sparse || strings.HasPrefix(key, "GNU.sparse.")
-	}
-	if !e.Sparse && hasContent(h.Typeflag) {
-		e.left = h.Size
-	}
-	return e
-}
-
-// hasContent tells whether there is content after the header of an entry of some
-// type. That of a global header is in the header already.
-func hasContent(typeflag byte) bool {
-	switch typeflag {
-	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
-		return false
-	}
-	return true
-}
-
 // Pieces returns the pieces of the entry's content, which have its Size together, or
 // an error. It may be called until ReadLayer goes on to the next entry, and returns
 // each piece once.
@@ -148,7 +147,6 @@ func (e *Entry) Pieces() iter.Seq2[Piece, error] {
 				return
 			}
 			e.left -= piece.Size
-			e.stream.taken += piece.Size
 			if !yield(piece, nil) {
 				return
 			}

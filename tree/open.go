@@ -115,8 +115,14 @@ func openInTar(ctx context.Context, t *Tree, i info) (fs.File, error) {
 
 // copyTo writes the entry's content, which nobody has begun to read.
 func (e *Entry) copyTo(w io.Writer) (int64, error) {
-	e.left = 0
-	written, err := io.Copy(w, struct{ io.Reader }{e.tar})
+	var content io.Reader = e.tar
+	if !e.Sparse {
+		content = io.LimitReader(contentOf{e.stream}, e.left)
+	}
+	written, err := io.Copy(w, struct{ io.Reader }{content})
+	if e.left -= written; err == nil && !e.Sparse && e.left > 0 {
+		err = errTooShort
+	}
 	if err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		err = e.stream.unreadable(err)
 	}

@@ -39,8 +39,12 @@ type stream struct {
 	at      int64 // how far the object is through
 	content contentReader
 
-	taken int64 // bytes taken out that archive/tar has yet to pass over
-	ended bool  // there are no more chunks
+	again []byte // a block that archive/tar is to read before what follows
+	taken int64  // bytes taken out that archive/tar has yet to pass over, before all else
+	ended bool   // there are no more chunks
+
+	assume bool  // see scanMode
+	total  int64 // bytes of all chunks till now, if so
 
 	// Objects have the sizes that they are to have together, or not, where that was
 	// looked at.
@@ -76,6 +80,7 @@ func (s *stream) next(content int64) error {
 	if !chunk.Object.IsZero() {
 		s.size, err = s.sizeOf(chunk.Object, content)
 	}
+	s.total += int64(len(s.inline)) + s.size
 	return err
 }
 
@@ -83,6 +88,9 @@ func (s *stream) next(content int64) error {
 // object is taken to have all that is left of a content, as importers write them:
 // what follows can still be read then.
 func (s *stream) sizeOf(object fsverity.Digest, content int64) (int64, error) {
+	if s.assume && content > 0 {
+		return content, nil
+	}
 	size, err := s.image.ObjectSize(object)
 	if content == 0 || err == nil && size == content {
 		return size, err
@@ -102,13 +110,25 @@ func (s *stream) sizeOf(object fsverity.Digest, content int64) (int64, error) {
 	return content, nil
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader, for archive/tar.
 func (s *stream) Read(p []byte) (int, error) {
-	if s.taken > 0 {
+	switch {
+	case s.taken > 0:
 		n := min(int64(len(p)), s.taken)
 		s.taken -= n
 		return int(n), nil
+	case len(s.again) > 0:
+		n := copy(p, s.again)
+		s.again = s.again[n:]
+		return n, nil
 	}
+	return contentOf{s}.Read(p)
+}
+
+// contentOf reads what is next of the tar, whatever archive/tar is to read.
+type contentOf struct{ *stream }
+
+func (s contentOf) Read(p []byte) (int, error) {
 	if err := s.advance(0); err != nil {
 		return 0, err
 	}
@@ -152,6 +172,11 @@ func (s *stream) Seek(offset int64, whence int) (int64, error) {
 			s.taken, left = s.taken-n, left-n
 			continue
 		}
+		if len(s.again) > 0 {
+			n := min(left, int64(len(s.again)))
+			s.again, left = s.again[n:], left-n
+			continue
+		}
 		piece, err := s.take(left)
 		if err != nil {
 			return 0, err
@@ -161,11 +186,13 @@ func (s *stream) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil // all that the reader does is to subtract two of them
 }
 
+var errTooShort = fmt.Errorf("it ends within a file: %w", io.ErrUnexpectedEOF)
+
 // take returns the next piece, of at most so many bytes, and passes it over.
 func (s *stream) take(most int64) (Piece, error) {
 	if err := s.advance(most); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("it ends within a file: %w", io.ErrUnexpectedEOF)
+			err = errTooShort
 		}
 		return Piece{}, err
 	}

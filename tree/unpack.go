@@ -32,16 +32,26 @@ type dirTime struct {
 	time time.Time
 }
 
-// unpackLayer reads a layer.
+// unpackLayer reads a layer. An importer makes each content one object, or none; so the
+// objects are not asked for their sizes, unless that makes no sense.
 func unpackLayer(ctx context.Context, image *composefsrepo.Image, n int, b *budget) (*Node, error) {
+	var assumed budget
+	root, err := unpackLayerAs(ctx, scanMode{assume: true, reuse: true}, image, n, &assumed)
+	if err == nil {
+		return root, b.take(assumed.total())
+	}
+	return unpackLayerAs(ctx, scanMode{reuse: true}, image, n, b)
+}
+
+func unpackLayerAs(ctx context.Context, mode scanMode, image *composefsrepo.Image, n int, b *budget) (*Node, error) {
 	l := &layer{image: image, number: n, budget: b}
 	l.root = l.newDir(0)
-	err := readLayer(ctx, image, n, func(number int, e *Entry) error {
+	err := scanned(image, n, scanLayer(ctx, image, n, mode, func(number int, e *Entry) error {
 		if err := l.entry(number, e); err != nil {
 			return inLayer(image, n, fmt.Errorf("%.200q: %w", e.Name, err))
 		}
 		return nil
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (w *walk) in() *Node { return w.dirs[len(w.dirs)-1] }
 // where last or where a slash follows. That there is nothing at its end is no error,
 // others are the kernel's.
 func follow(root *Node, path string, last bool, child func(*Node, string) *Node) (walk, error) {
-	w := walk{dirs: append(make([]*Node, 0, 16), root), node: root}
+	w := walk{dirs: append(make([]*Node, 0, 8), root), node: root}
 	if len(path) > maxPath {
 		return w, unix.ENAMETOOLONG
 	}

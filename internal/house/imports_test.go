@@ -62,6 +62,7 @@ var foundation = []string{
 	"internal/notice",
 	"internal/sqlitetable",
 	"internal/tarend",
+	"internal/ustar",
 }
 
 // libraries are the modules that have containers/image and containers/storage.
