@@ -14,16 +14,20 @@ type Hasher struct {
 	algorithm Algorithm
 	hash      hash.Hash
 	size      uint64
-	lanes     int      // how many data blocks are hashed at once
-	levels    [][]byte // levels[0]: data blocks; levels[n]: the block of hashes of blocks of level n-1
-	padding   []byte   // a block of zeros
+	lanes     int                                        // how many data blocks are hashed at once
+	sums      func(sums, blocks []byte, size int) []byte // hashes so many, if there are several
+	levels    [][]byte                                   // levels[0]: data blocks; levels[n]: the block of hashes of blocks of level n-1
+	padding   []byte                                     // a block of zeros
 }
 
 // NewHasher returns a Hasher that computes digests of algorithm a.
 func NewHasher(a Algorithm) *Hasher {
 	h := &Hasher{algorithm: a, hash: a.Hash.New(), lanes: 1, padding: make([]byte, a.BlockSize())}
-	if a.Hash == crypto.SHA512 && canHash4 {
-		h.lanes = 4
+	switch {
+	case a.Hash == crypto.SHA512 && canHash4:
+		h.lanes, h.sums = 4, sum512x4
+	case a.Hash == crypto.SHA256 && canHash2:
+		h.lanes, h.sums = 2, sum256x2
 	}
 	h.levels = [][]byte{make([]byte, 0, h.lanes*a.BlockSize())}
 	h.addLevel()
@@ -75,14 +79,14 @@ func (h *Hasher) Write(p []byte) (int, error) {
 func (h *Hasher) addData(p []byte) {
 	size := h.algorithm.BlockSize()
 	h.makeRoom(1)
-	// Four take as long as two, one after the other.
-	if room := size - len(h.levels[1]); h.lanes == 4 && len(p) > size && room >= 4*h.algorithm.Size() {
+	// Four take as long as two, one after the other, and two little longer than one.
+	if room := size - len(h.levels[1]); h.lanes > 1 && len(p) > size && room >= h.lanes*h.algorithm.Size() {
 		hashes := (len(p) + size - 1) / size
 		if short := hashes*size - len(p); short > 0 {
 			p = append(p, h.padding[:short]...) // p is level 0 then, and has room
 		}
 		end := len(h.levels[1]) + hashes*h.algorithm.Size()
-		h.levels[1] = sum512x4(h.levels[1], p, size)[:end]
+		h.levels[1] = h.sums(h.levels[1], p, size)[:end]
 		return
 	}
 	for len(p) > 0 {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 
+	"github.com/skopeo-cfs/skopeo-cfs/fsverity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/genimage"
 )
 
@@ -101,11 +102,16 @@ func (r repository) remove() error {
 // generate makes a repository. It and the image are read once, so that they are
 // in the cache.
 func (b *bench) generate(ctx context.Context, name string, spec genimage.Spec) (repository, error) {
+	return b.generateBy(ctx, name, spec, fsverity.SHA512)
+}
+
+// generateBy is generate, of a repository whose objects are named by an algorithm.
+func (b *bench) generateBy(ctx context.Context, name string, spec genimage.Spec, algorithm fsverity.Algorithm) (repository, error) {
 	say("generating an image of %d files, %s", spec.Files, bytesText(spec.Bytes))
 	r := repository{filepath.Join(b.disk.path, name), spec}
 	_, err := b.measure(ctx, func(string) [][]string {
 		return [][]string{
-			{b.self, "generate", r.path, strconv.Itoa(spec.Files), strconv.FormatInt(spec.Bytes, 10), strconv.Itoa(spec.Layers)},
+			{b.self, "generate", r.path, strconv.Itoa(spec.Files), strconv.FormatInt(spec.Bytes, 10), strconv.Itoa(spec.Layers), algorithm.String()},
 			{b.self, "read-layers", r.path},
 		}
 	})

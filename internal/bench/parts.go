@@ -34,13 +34,20 @@ var parts = map[string]func(ctx context.Context, args []string) error{
 	"rearchive":     rearchivePart,
 }
 
-// generatePart makes a repository: PATH FILES BYTES LAYERS.
+// generatePart makes a repository: PATH FILES BYTES LAYERS ALGORITHM.
 func generatePart(ctx context.Context, args []string) error {
-	spec, err := parseSpec("generate", args)
+	if len(args) != 5 {
+		return errors.New("generate: want PATH FILES BYTES LAYERS ALGORITHM")
+	}
+	spec, err := parseSpec("generate", args[:4])
 	if err != nil {
 		return err
 	}
-	repo, err := repomaker.Create(args[0], fsverity.SHA512, repomaker.Options{})
+	algorithm, err := fsverity.ParseAlgorithm(args[4])
+	if err != nil {
+		return err
+	}
+	repo, err := repomaker.Create(args[0], algorithm, repomaker.Options{})
 	if err != nil {
 		return err
 	}
