@@ -25,7 +25,8 @@ type Originals interface {
 	// means that there is none.
 	Manifest(ctx context.Context, name string, image *composefsrepo.Image) (raw []byte, mediaType string, err error)
 	// Blob opens a blob of such a manifest. The caller closes it. What it yields is
-	// checked against its digest.
+	// checked against its digest. After a blob that is wrong, or whose reading ends with
+	// an error that wraps composefsrepo.ErrDigestMismatch, Manifest is asked again.
 	Blob(ctx context.Context, manifest digest.Digest, blob imgspecv1.Descriptor) (io.ReadCloser, error)
 }
 
@@ -42,7 +43,7 @@ const (
 type original struct {
 	manifest manifest // none where its digest is ""
 	blobs    map[digest.Digest]imgspecv1.Descriptor
-	until    time.Time
+	until    time.Time // changed under originals.mu
 }
 
 // originals remembers what Originals has said.
@@ -93,6 +94,13 @@ func (o *originals) of(ctx context.Context, name string, i *image) *original {
 			return nil
 		}
 	}
+}
+
+// doubt has an original asked for again when it is next wanted.
+func (o *originals) doubt(wrong *original) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	wrong.until = time.Time{}
 }
 
 func (o *original) orNil() *original {
@@ -167,6 +175,9 @@ func (s *Server) serveOriginal(w http.ResponseWriter, r *http.Request, o *origin
 	}
 	defer content.Close()
 	if err := sendChecked(w, content, blob); err != nil {
+		if errors.Is(err, composefsrepo.ErrDigestMismatch) {
+			s.originals.doubt(o)
+		}
 		if gone := (*clientError)(nil); r.Context().Err() == nil && !errors.As(err, &gone) {
 			s.report(fmt.Errorf("blob %s of the original %s: %w", blob.Digest, o.manifest.digest, err))
 		}

@@ -162,4 +162,7 @@ func TestOriginals(t *testing.T) {
 	o.wrong.Store(true)
 	requireBroken(t, s.get(t, compressed))
 	assert.ErrorIs(t, s.reported(), composefsrepo.ErrDigestMismatch)
+	asked := o.asked.Load()
+	s.manifest(t, "/v2/org/os/manifests/42")
+	assert.Equal(t, asked+1, o.asked.Load(), "it is in doubt")
 }

@@ -259,16 +259,17 @@ func checkBlob(content io.ReadCloser, b originalBlob, judge func(error)) io.Read
 	return c
 }
 
-// decompressesTo returns an error if a blob does not decompress to its layer.
+// decompressesTo returns an error that wraps composefsrepo.ErrDigestMismatch if a blob
+// does not decompress to its layer.
 func decompressesTo(blob io.Reader, b originalBlob) error {
 	content, _, err := compression.AutoDecompress(blob)
 	if err != nil {
-		return fmt.Errorf("decompressing it: %w", err)
+		return fmt.Errorf("%w: decompressing it: %w", composefsrepo.ErrDigestMismatch, err)
 	}
 	defer content.Close()
 	verifier := b.diffID.Verifier()
 	if _, err := io.Copy(verifier, io.LimitReader(content, b.layerSize+1)); err != nil {
-		return fmt.Errorf("decompressing it: %w", err)
+		return fmt.Errorf("%w: decompressing it: %w", composefsrepo.ErrDigestMismatch, err)
 	}
 	if !verifier.Verified() {
 		return fmt.Errorf("%w: it does not decompress to the layer %s", composefsrepo.ErrDigestMismatch, b.diffID)
