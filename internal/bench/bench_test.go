@@ -76,7 +76,7 @@ func TestBench(t *testing.T) {
 	var results Results
 	require.NoError(t, json.Unmarshal(data, &results))
 	assert.Positive(t, results.Cores)
-	goals := 18
+	goals := 19
 	if _, err := exec.LookPath("cfsctl"); err == nil {
 		goals += 2 // verify is compared with it, for each algorithm
 	}
@@ -87,6 +87,7 @@ func TestBench(t *testing.T) {
 		results.Storage:   {rowToday, rowPlain, rowFast, rowBefore, rowAgain, rowTwice, rowClone, rowHash},
 		results.Files:     {rowFew, rowMany, rowFewBefore, rowManyBefore},
 		results.Comparing: {rowDiff, rowUpdate, rowContents},
+		results.Serving:   {rowServe, rowServeFirst, rowCatObjects, rowRegistry},
 	} {
 		require.NotNil(t, group)
 		require.Len(t, group.Rows, len(rows), group.Title)

@@ -107,7 +107,7 @@ func parseOptions(args []string) (options, error) {
 }
 
 // sections are what -only may be.
-const sections = "reading storage files comparing verify"
+const sections = "reading storage files comparing verify serving"
 
 // isGiven tells whether a flag was on the command line.
 func isGiven(flags *flag.FlagSet, name string) bool {
@@ -147,6 +147,11 @@ func measureAll(ctx context.Context, o options) (_ *Results, err error) {
 	if o.only == "" || o.only == "verify" {
 		if err := b.verify(ctx, results); err != nil {
 			return nil, fmt.Errorf("measuring how repositories are checked: %w", err)
+		}
+	}
+	if o.only == "" || o.only == "serving" {
+		if err := b.serving(ctx, results); err != nil {
+			return nil, fmt.Errorf("measuring how an image is served: %w", err)
 		}
 	}
 	return results, nil

@@ -15,7 +15,7 @@ import (
 
 // report prints the results and writes the files that were asked for.
 func report(results *Results, o options) error {
-	for _, g := range []*Group{results.Reading, results.Storage, results.Files, results.Comparing, results.Verify} {
+	for _, g := range []*Group{results.Reading, results.Storage, results.Files, results.Comparing, results.Verify, results.Serving} {
 		if g != nil {
 			printGroup(os.Stdout, g)
 		}

@@ -17,6 +17,7 @@ type Results struct {
 	Files     *Group `json:"files,omitempty"`
 	Comparing *Group `json:"comparing,omitempty"`
 	Verify    *Group `json:"verify,omitempty"`
+	Serving   *Group `json:"serving,omitempty"`
 	Goals     []Goal `json:"goals"`
 }
 
