@@ -10,6 +10,7 @@ import (
 	"github.com/containers/image/v5/copy"
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/manifest"
+	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/transports"
 	"github.com/containers/image/v5/types"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -69,18 +70,25 @@ that is looked for (--identity), and checked.`,
 	return cmd
 }
 
-// addFlags adds the flags of whatever copies an image.
+// addFlags adds the flags of what copies one image.
 func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
+	o.addFlagsOfMany(flags)
+	o.destination.addTagFlag(flags)
+	o.instances.addFlags(flags)
+	o.signing.addIdentityFlag(flags)
+	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
+}
+
+// addFlagsOfMany adds the flags that are of use for any number of images.
+func (o *copyOptions) addFlagsOfMany(flags *pflag.FlagSet) {
 	o.source.addFlags(flags, "src-", "the source registry")
 	o.dest.addFlags(flags, "dest-", "the destination registry")
 	o.destination.addFlags(flags)
-	o.instances.addFlags(flags)
 	o.signing.addFlags(flags)
 	o.retry.addFlags(flags)
 	flags.UintVar(&o.parallelCopies, "image-parallel-copies", 0, "copy at most this `number` of layers at once (default: chosen automatically)")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
 	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
-	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
 	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
 	o.mend.addFlags(flags)
 	o.identity.addFlags(flags)
@@ -97,13 +105,9 @@ var manifestTypes = map[string]string{
 	"v2s2": manifest.DockerV2Schema2MediaType,
 }
 
-func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer) (err error) {
+func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer) error {
 	if err := enterUserNamespace(from, to); err != nil {
 		return err
-	}
-	manifestType, ok := manifestTypes[o.format]
-	if !ok {
-		return fmt.Errorf("--format %q: must be oci, v2s1 or v2s2", o.format)
 	}
 	src, err := parseImageName(ctx, from)
 	if err != nil {
@@ -113,46 +117,80 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	sourceContext, destContext := o.global.systemContext(), o.global.systemContext()
-	if err := errors.Join(o.source.apply(sourceContext), o.dest.apply(destContext)); err != nil {
-		return err
-	}
-	policy, err := o.global.policyContext()
+	p, err := o.prepare(dest.Transport().Name(), stdout)
 	if err != nil {
 		return err
 	}
-	defer policy.Destroy()
-	options := &copy.Options{
+	defer p.close()
+	copied, err := p.copy(ctx, dest, src)
+	if err != nil {
+		return err
+	}
+	return o.writeDigest(copied)
+}
+
+// prepared is what the flags come to, for any number of copies.
+type prepared struct {
+	*copyOptions
+	policy  *signature.PolicyContext
+	options *copy.Options
+}
+
+// prepare checks the flags and reads what they name, for copies to destinations of
+// a transport. The caller calls close.
+func (o *copyOptions) prepare(transport string, stdout io.Writer) (*prepared, error) {
+	manifestType, ok := manifestTypes[o.format]
+	if !ok {
+		return nil, fmt.Errorf("--format %q: must be oci, v2s1 or v2s2", o.format)
+	}
+	sourceContext, destContext := o.global.systemContext(), o.global.systemContext()
+	if err := errors.Join(o.source.apply(sourceContext), o.dest.apply(destContext)); err != nil {
+		return nil, err
+	}
+	policy, err := o.global.policyContext()
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{o, policy, &copy.Options{
 		SourceCtx:             sourceContext,
 		DestinationCtx:        destContext,
 		ForceManifestMIMEType: manifestType,
 		PreserveDigests:       o.preserveDigests,
 		MaxParallelDownloads:  o.parallelCopies,
-	}
-	defer o.signing.close()
-	if err := errors.Join(o.destination.apply(dest, options), o.instances.apply(options), o.signing.apply(options, stdout)); err != nil {
-		return err
+	}}
+	if err := errors.Join(o.destination.apply(transport, p.options), o.instances.apply(p.options), o.signing.apply(p.options, stdout)); err != nil {
+		p.close()
+		return nil, err
 	}
 	if !o.quiet {
-		options.ReportWriter = stdout
+		p.options.ReportWriter = stdout
 	}
+	return p, nil
+}
+
+func (p *prepared) close() {
+	p.signing.close()
+	_ = p.policy.Destroy() // of a context that is not in use, never fails
+}
+
+// copy copies an image and returns the manifest that is at the destination.
+func (p *prepared) copy(ctx context.Context, dest, src types.ImageReference) (copied []byte, err error) {
 	arrival, err := startArrival(dest)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var copied []byte
-	err = o.retry.do(ctx, func() (err error) {
-		copied, err = o.copyImage(ctx, policy, arrival.to, src, options)
+	err = p.retry.do(ctx, func() (err error) {
+		copied, err = p.copyImage(ctx, p.policy, arrival.to, src, p.options)
 		return err
 	})
-	if err := arrival.end(ctx, err, options); err != nil {
+	if err := arrival.end(ctx, err, p.options); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		err = o.mend.explain(err)
-		return fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
+		err = p.mend.explain(err)
+		return nil, fmt.Errorf("copying %s to %s: %w", transports.ImageName(src), transports.ImageName(dest), err)
 	}
-	return o.writeDigest(copied)
+	return copied, nil
 }
 
 // isDigested tells whether a destination can only take a manifest with the

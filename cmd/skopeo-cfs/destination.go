@@ -6,7 +6,6 @@ import (
 	"github.com/containers/image/v5/copy"
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/pkg/compression"
-	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 )
@@ -32,11 +31,15 @@ func (o *destinationOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.forceCompressFormat, "dest-force-compress-format", false, "do not reuse layers that are compressed in another format (default: true if --dest-compress-format is given)")
 	flags.BoolVar(&o.acceptUncompressed, "dest-oci-accept-uncompressed-layers", false, "keep uncompressed layers uncompressed (oci: and oci-archive: only)")
 	flags.BoolVar(&o.precomputeDigests, "dest-precompute-digests", false, "compute the digests of layers first, so that layers the registry has are not uploaded (docker: only)")
+}
+
+// addTagFlag adds the flag of a destination that has one image.
+func (o *destinationOptions) addTagFlag(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.additionalTags, "additional-tag", nil, "another `tag` for the image (docker-archive: only); may be repeated")
 }
 
-// apply sets what the flags say for a copy to a destination.
-func (o *destinationOptions) apply(dest types.ImageReference, options *copy.Options) error {
+// apply sets what the flags say for copies to a transport.
+func (o *destinationOptions) apply(transport string, options *copy.Options) error {
 	if o.compress && o.decompress {
 		return fmt.Errorf("--dest-compress and --dest-decompress can't be given together")
 	}
@@ -44,7 +47,7 @@ func (o *destinationOptions) apply(dest types.ImageReference, options *copy.Opti
 	sys.DirForceCompress, sys.DirForceDecompress = o.compress, o.decompress
 	sys.OCIAcceptUncompressedLayers = o.acceptUncompressed
 	sys.DockerRegistryPushPrecomputeDigests = o.precomputeDigests
-	if err := o.applyCompression(dest, options); err != nil {
+	if err := o.applyCompression(transport, options); err != nil {
 		return err
 	}
 	for _, text := range o.additionalTags {
@@ -58,11 +61,11 @@ func (o *destinationOptions) apply(dest types.ImageReference, options *copy.Opti
 		}
 		sys.DockerArchiveAdditionalTags = append(sys.DockerArchiveAdditionalTags, tagged)
 	}
-	o.warn(dest.Transport().Name())
+	o.warn(transport)
 	return nil
 }
 
-func (o *destinationOptions) applyCompression(dest types.ImageReference, options *copy.Options) error {
+func (o *destinationOptions) applyCompression(transport string, options *copy.Options) error {
 	if o.flags.Changed("dest-compress-level") {
 		options.DestinationCtx.CompressionLevel = &o.compressLevel
 	}
@@ -76,7 +79,7 @@ func (o *destinationOptions) applyCompression(dest types.ImageReference, options
 	if err != nil {
 		return fmt.Errorf("--dest-compress-format %q: must be gzip, zstd or zstd:chunked", o.compressFormat)
 	}
-	if keepsUncompressed(dest.Transport().Name()) {
+	if keepsUncompressed(transport) {
 		return nil
 	}
 	options.DestinationCtx.CompressionFormat = &format

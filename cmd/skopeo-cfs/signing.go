@@ -30,8 +30,12 @@ func (o *signingOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.remove, "remove-signatures", false, "do not copy the source's signatures")
 	flags.StringVar(&o.bySigstore, "sign-by-sigstore", "", "sign the copy as the sigstore parameter file at `path` says; see containers-sigstore-signing-params.yaml(5)")
 	flags.StringVar(&o.byPrivateKey, "sign-by-sigstore-private-key", "", "sign the copy with the sigstore private key at `path`")
-	flags.StringVar(&o.identity, "sign-identity", "", "`reference` that the signature is for (default: the destination's)")
 	flags.StringVar(&o.passphraseFile, "sign-passphrase-file", "", "read the passphrase of the private key from the file at `path`")
+}
+
+// addIdentityFlag adds the flag of what signs one image.
+func (o *signingOptions) addIdentityFlag(flags *pflag.FlagSet) {
+	flags.StringVar(&o.identity, "sign-identity", "", "`reference` that the signature is for (default: the destination's)")
 }
 
 // apply sets what the flags say. The caller calls close after the copy.
