@@ -37,6 +37,7 @@ type copyOptions struct {
 	identity        identityOptions
 	fetchMissing    bool
 	signatures      bool
+	progressFD      progressFD
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -88,6 +89,7 @@ func (o *copyOptions) addFlagsOfMany(flags *pflag.FlagSet) {
 	o.retry.addFlags(flags)
 	flags.UintVar(&o.parallelCopies, "image-parallel-copies", 0, "copy at most this `number` of layers at once (default: chosen automatically)")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
+	o.progressFD.addFlags(flags)
 	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
 	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
 	o.mend.addFlags(flags)
@@ -106,7 +108,7 @@ var manifestTypes = map[string]string{
 }
 
 func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer) error {
-	if err := enterUserNamespace(from, to); err != nil {
+	if err := o.enterUserNamespace(from, to); err != nil {
 		return err
 	}
 	src, err := parseImageName(ctx, from)
@@ -117,7 +119,7 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	p, err := o.prepare(dest.Transport().Name(), stdout)
+	p, err := o.prepare(ctx, dest.Transport().Name(), stdout)
 	if err != nil {
 		return err
 	}
@@ -129,16 +131,22 @@ func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	return o.writeDigest(copied)
 }
 
+// enterUserNamespace is the function of that name, for a copy.
+func (o *copyOptions) enterUserNamespace(names ...string) error {
+	return enterUserNamespace(o.progressFD.keep, names...)
+}
+
 // prepared is what the flags come to, for any number of copies.
 type prepared struct {
 	*copyOptions
 	policy  *signature.PolicyContext
 	options *copy.Options
+	lines   *progressLines
 }
 
 // prepare checks the flags and reads what they name, for copies to destinations of
 // a transport. The caller calls close.
-func (o *copyOptions) prepare(transport string, stdout io.Writer) (*prepared, error) {
+func (o *copyOptions) prepare(ctx context.Context, transport string, stdout io.Writer) (*prepared, error) {
 	manifestType, ok := manifestTypes[o.format]
 	if !ok {
 		return nil, fmt.Errorf("--format %q: must be oci, v2s1 or v2s2", o.format)
@@ -151,24 +159,32 @@ func (o *copyOptions) prepare(transport string, stdout io.Writer) (*prepared, er
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{o, policy, &copy.Options{
+	p := &prepared{copyOptions: o, policy: policy, options: &copy.Options{
 		SourceCtx:             sourceContext,
 		DestinationCtx:        destContext,
 		ForceManifestMIMEType: manifestType,
 		PreserveDigests:       o.preserveDigests,
 		MaxParallelDownloads:  o.parallelCopies,
 	}}
-	if err := errors.Join(o.destination.apply(transport, p.options), o.instances.apply(p.options), o.signing.apply(p.options, stdout)); err != nil {
+	if err := errors.Join(o.destination.apply(transport, p.options), o.instances.apply(p.options), o.signing.apply(ctx, p.options, stdout)); err != nil {
 		p.close()
 		return nil, err
 	}
 	if !o.quiet {
-		p.options.ReportWriter = stdout
+		p.options.ReportWriter = linesUnlessTerminal(stdout)
+	}
+	if p.lines, err = o.progressFD.open(); err != nil {
+		p.close()
+		return nil, err
+	}
+	if p.lines != nil {
+		p.options.Progress, p.options.ProgressInterval = p.lines.events, progressInterval
 	}
 	return p, nil
 }
 
 func (p *prepared) close() {
+	p.lines.close()
 	p.signing.close()
 	_ = p.policy.Destroy() // of a context that is not in use, never fails
 }
@@ -179,10 +195,12 @@ func (p *prepared) copy(ctx context.Context, dest, src types.ImageReference) (co
 	if err != nil {
 		return nil, err
 	}
+	p.lines.begin(ctx, dest, src, p.options.SourceCtx)
 	err = p.retry.do(ctx, func() (err error) {
 		copied, err = p.copyImage(ctx, p.policy, arrival.to, src, p.options)
 		return err
 	})
+	p.lines.end(err)
 	if err := arrival.end(ctx, err, p.options); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -60,7 +60,7 @@ to say what is meant, unless there is only one deployment.`,
 
 func (o *copyToStorageOptions) run(ctx context.Context, stdout io.Writer) error {
 	to := storageName(o.targetName)
-	if err := enterUserNamespace(to); err != nil {
+	if err := o.enterUserNamespace(to); err != nil {
 		return err
 	}
 	host, err := o.host.open()

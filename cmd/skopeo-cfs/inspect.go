@@ -75,7 +75,7 @@ type inspection struct {
 }
 
 func (o *inspectOptions) run(ctx context.Context, name string, stdout io.Writer) (err error) {
-	if err := enterUserNamespace(name); err != nil {
+	if err := enterUserNamespace(nil, name); err != nil {
 		return err
 	}
 	ref, err := parseImageName(ctx, name)

@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 
@@ -41,7 +39,7 @@ type layerBar struct {
 
 func newProgress(out io.Writer) *progress {
 	p := &progress{out: out, start: time.Now(), bars: map[int]*layerBar{}}
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if showsBars(out) {
 		p.pool = mpb.New(mpb.WithWidth(40), mpb.WithOutput(out), mpb.WithRefreshRate(refreshInterval))
 	}
 	return p

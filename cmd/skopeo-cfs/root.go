@@ -49,6 +49,7 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			setLogColors()
 			logrus.SetLevel(logrus.WarnLevel) // as podman does it
 			if options.debug {
 				logrus.SetLevel(logrus.DebugLevel)

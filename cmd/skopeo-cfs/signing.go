@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ func (o *signingOptions) addIdentityFlag(flags *pflag.FlagSet) {
 }
 
 // apply sets what the flags say. The caller calls close after the copy.
-func (o *signingOptions) apply(options *copy.Options, stdout io.Writer) error {
+func (o *signingOptions) apply(ctx context.Context, options *copy.Options, stdout io.Writer) error {
 	options.RemoveSignatures = o.remove
 	if o.bySigstore == "" && o.byPrivateKey == "" {
 		if o.identity != "" || o.passphraseFile != "" {
@@ -55,7 +56,7 @@ func (o *signingOptions) apply(options *copy.Options, stdout io.Writer) error {
 		options.SignIdentity = named
 	}
 	if o.byPrivateKey != "" {
-		passphrase, err := o.passphrase()
+		passphrase, err := o.passphrase(ctx)
 		if err != nil {
 			return err
 		}
@@ -64,7 +65,7 @@ func (o *signingOptions) apply(options *copy.Options, stdout io.Writer) error {
 	if o.bySigstore != "" {
 		signer, err := sigstore.NewSignerFromParameterFile(o.bySigstore, &sigstore.Options{
 			PrivateKeyPassphrasePrompt: func(string) (string, error) {
-				passphrase, err := o.passphrase()
+				passphrase, err := o.passphrase(ctx)
 				return string(passphrase), err
 			},
 			Stdin: os.Stdin, Stdout: stdout,
@@ -80,7 +81,7 @@ func (o *signingOptions) apply(options *copy.Options, stdout io.Writer) error {
 
 // passphrase reads the passphrase of a private key from its file, else from the
 // terminal.
-func (o *signingOptions) passphrase() ([]byte, error) {
+func (o *signingOptions) passphrase(ctx context.Context) ([]byte, error) {
 	if o.passphraseFile != "" {
 		passphrase, err := cli.ReadPassphraseFile(o.passphraseFile)
 		if err != nil {
@@ -88,18 +89,31 @@ func (o *signingOptions) passphrase() ([]byte, error) {
 		}
 		return []byte(passphrase), nil
 	}
-	return promptForPassphrase()
+	return promptForPassphrase(ctx)
 }
 
-// promptForPassphrase asks for the passphrase on the terminal.
-func promptForPassphrase() ([]byte, error) {
+// promptForPassphrase asks for the passphrase on the terminal. When the context ends, the
+// terminal shows again what is typed.
+func promptForPassphrase(ctx context.Context) ([]byte, error) {
 	stdin := int(os.Stdin.Fd())
-	if !term.IsTerminal(stdin) {
+	before, err := term.GetState(stdin)
+	if err != nil {
 		return nil, errors.New("standard input is no terminal to ask for the private key's passphrase: --sign-passphrase-file names a file with it")
 	}
 	fmt.Fprint(os.Stderr, "Passphrase of the private key: ")
-	passphrase, err := term.ReadPassword(stdin)
-	fmt.Fprintln(os.Stderr)
+	defer fmt.Fprintln(os.Stderr)
+	var passphrase []byte
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		passphrase, err = term.ReadPassword(stdin)
+		done <- err
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), term.Restore(stdin, before))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the passphrase: %w", err)
 	}

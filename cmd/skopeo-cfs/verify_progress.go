@@ -2,13 +2,11 @@ package main
 
 import (
 	"io"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 )
 
 // verifyBar shows on a terminal how much was checked. The nil verifyBar shows nothing.
@@ -21,8 +19,7 @@ type verifyBar struct {
 
 func newVerifyBar(out io.Writer) *verifyBar {
 	v := &verifyBar{stop: make(chan struct{}), ended: make(chan struct{})}
-	file, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	if !showsBars(out) {
 		return v
 	}
 	v.pool = mpb.New(mpb.WithWidth(40), mpb.WithOutput(out), mpb.WithRefreshRate(refreshInterval))
