@@ -34,7 +34,9 @@ type Tree struct {
 }
 
 // Read reads the headers of all layers of an image, several at once. Nothing is
-// checked against the layers' diff IDs; see ReadLayer. The error wraps ErrNotTar,
+// checked against the layers' diff IDs; see ReadLayer. Nor are objects asked for their
+// sizes, as long as those of the files add up: in a repository that somebody has forged,
+// they may be others, which package verify finds. The error wraps ErrNotTar,
 // ErrLayer, ErrTooLarge, or is one of ReadLayer's.
 func Read(ctx context.Context, image *composefsrepo.Image) (*Tree, error) {
 	trees, err := ReadAll(ctx, image)
