@@ -1,6 +1,9 @@
 # These keep gpgme, btrfs and devicemapper out. cgo stays on, for the C code that
 # makes user namespaces.
-TAGS := containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper
+TAGS := containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper$(if $(SQLITE), $(SQLITE))
+# SQLITE=libsqlite3 has the system's SQLite linked, instead of one that takes more than
+# a minute to compile.
+SQLITE ?=
 
 GO ?= go
 SHELL := /bin/bash
