@@ -137,6 +137,7 @@ podmanio-build: podmanio-sources
 podmanio-test: podmanio-sources
 	$(GO) test -C $(V2) $(V2FLAGS) -short -tags '$(TAGS)' ./source ./transport ./rearchive
 	$(GO) test -C $(V2) $(V2FLAGS) -short -tags '$(TAGS)' -run 'Layers|Resolved|Progress|Root|Preserve|Usual|EveryStore' ./zerocopy/...
+	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '^TestPolicy|^TestSignatures' ./attached
 	$(GO) test -C $(V2) $(V2FLAGS) -tags '$(TAGS)' -run '$(V2TESTS)' ./cmd/skopeo-cfs
 
 # That everything compiles with the older ones, too; without cgo, which would have

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 )
 
 var (
@@ -35,7 +37,7 @@ const (
 type Signature []byte
 
 // sigstoreHeader begins a sigstore signature, whose JSON follows.
-const sigstoreHeader = "\x00sigstore-json\n"
+const sigstoreHeader = sources.SigstoreHeader
 
 // sigstore is what is in a sigstore signature.
 type sigstore struct {

@@ -2,15 +2,16 @@ package attached
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 
-	"github.com/containers/image/v5/directory"
-	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
+
+	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/await"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
+	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // Signed asks a policy for an image with a manifest and signatures that were found,
@@ -22,35 +23,65 @@ import (
 // removed: the interface by which sources hand out signatures has only those of
 // OpenPGP.
 func Signed(ctx context.Context, policy *signature.PolicyContext, ref types.ImageReference, manifest []byte, signatures []Signature, tmp string) (err error) {
-	dir, err := os.MkdirTemp(tmp, "signatures")
-	if err != nil {
-		return fmt.Errorf("making a directory for signatures: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), manifest, 0o600); err != nil {
-		return err
-	}
+	return sources.Allowed(ctx, policy, ref, manifest, raw(signatures), tmp)
+}
+
+func raw(signatures []Signature) [][]byte {
+	all := make([][]byte, len(signatures))
 	for i, s := range signatures {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("signature-%d", i+1)), s, 0o600); err != nil {
+		all[i] = s
+	}
+	return all
+}
+
+// Places are where signatures are looked for.
+type Places struct {
+	// Stores are the root directories of containers-storages. They are only read, and
+	// nobody's locks are waited for.
+	Stores []string
+	// Origins are names that the image has in registries, which are asked in System, a
+	// context that may be nil. Without names, nothing goes to the network.
+	Origins []reference.Named
+	System  *types.SystemContext
+}
+
+// With returns a reference to the image that ref refers to, a composefs reference, whose
+// image sources have the signatures that are found in the places: see source.Signed, for
+// what that means to a copy, too. What can't be read, or is no signature, is an error
+// where the signatures are asked for. Signatures are of a manifest, so where another than
+// the repository's is signed, ref has to be what identity.With returns.
+func With(ref types.ImageReference, places Places) types.ImageReference {
+	places.Stores, places.Origins = slices.Clone(places.Stores), slices.Clone(places.Origins)
+	return source.Signed(ref, func(ctx context.Context, image *composefsrepo.Image) ([][]byte, error) {
+		found, err := places.find(ctx, image)
+		return raw(found), err
+	})
+}
+
+// find returns the signatures of an image's manifest.
+func (p Places) find(ctx context.Context, image *composefsrepo.Image) ([]Signature, error) {
+	var all []Signature
+	for _, root := range p.Stores {
+		var found []Signature
+		err := await.Do(ctx, func() (err error) {
+			found, err = FromStore(root, image.ConfigDescriptor.Digest.Encoded(), image.ManifestDigest)
 			return err
+		})
+		if err != nil {
+			return nil, err
 		}
+		all = Union(all, found)
 	}
-	at, err := directory.NewReference(dir)
-	if err != nil {
-		return err
+	for _, named := range p.Origins {
+		found, err := FromRegistry(ctx, p.System, named, image.ManifestDigest)
+		if err != nil {
+			return nil, err
+		}
+		others, err := FromLookaside(ctx, p.System, named, image.ManifestDigest)
+		if err != nil {
+			return nil, err
+		}
+		all = Union(Union(all, found), others)
 	}
-	src, err := at.NewImageSource(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	unparsed := image.UnparsedInstanceWithReference(image.UnparsedInstance(src, nil), ref)
-	allowed, err := policy.IsRunningImageAllowed(ctx, unparsed)
-	if err == nil && !allowed {
-		err = errors.New("it is not allowed")
-	}
-	if err != nil {
-		return fmt.Errorf("source image rejected: %w", err)
-	}
-	return nil
+	return all, nil
 }

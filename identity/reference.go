@@ -19,6 +19,6 @@ func With(ref types.ImageReference, manifest []byte) types.ImageReference {
 		if err != nil {
 			return nil, err
 		}
-		return source.New(s.Reference(), s, image), nil
+		return s.With(image), nil
 	})
 }

@@ -23,6 +23,6 @@ func Repaired(ref types.ImageReference) types.ImageReference {
 		if err != nil {
 			return nil, err
 		}
-		return New(s.reference, s, repaired), nil
+		return s.With(repaired), nil
 	})
 }

@@ -24,10 +24,11 @@ var ErrNoCompressedLayer = errors.New("compressed layers are not in a composefs 
 
 // Source is a types.ImageSource. It may be used concurrently.
 type Source struct {
-	reference types.ImageReference
-	repo      io.Closer
-	image     *composefsrepo.Image
-	close     sync.Once
+	reference  types.ImageReference
+	repo       io.Closer
+	image      *composefsrepo.Image
+	signatures *signatures // nil where nobody said how to find any
+	close      sync.Once
 }
 
 var _ types.ImageSource = (*Source)(nil)
@@ -70,11 +71,6 @@ func noInstance(instance *digest.Digest) error {
 		return fmt.Errorf("manifest %s: a composefs repository has no manifest lists", *instance)
 	}
 	return nil
-}
-
-// GetSignatures returns none: the repository keeps none.
-func (s *Source) GetSignatures(_ context.Context, instance *digest.Digest) ([][]byte, error) {
-	return nil, noInstance(instance)
 }
 
 // HasThreadSafeGetBlob tells that layers may be read side by side.

@@ -34,6 +34,9 @@ import (
 // annotations is refused: signing a copy that is not in a registry, and timestamps in
 // archives.
 //
+// The policy is asked for an image of a composefs repository with all the signatures that
+// source.Signed has found of it, of which copy.Image gets only those of OpenPGP.
+//
 // Copy returns the bytes of the manifest that is stored. It ends soon after ctx
 // does.
 func Copy(ctx context.Context, policyContext *signature.PolicyContext, destRef, srcRef types.ImageReference, options *copy.Options) ([]byte, error) {
@@ -61,6 +64,16 @@ func Image(ctx context.Context, policyContext *signature.PolicyContext, destRef,
 	defer func() { err = errors.Join(err, src.Close()) }()
 	store := storeOf(destRef)
 	composefs, ok := src.(*source.Source)
+	if ok {
+		judged, refused := judge(ctx, policyContext, composefs, copyOptions.SourceCtx)
+		if refused != nil {
+			return nil, Stats{}, refused
+		}
+		if judged != policyContext {
+			defer func() { err = errors.Join(err, judged.Destroy()) }()
+			policyContext = judged
+		}
+	}
 	if store == nil || !ok || !isImage(composefs.Image()) {
 		manifest, err = copyRegularly(ctx, policyContext, destRef, openReference{srcRef, src}, copyOptions)
 		return manifest, Stats{}, err
