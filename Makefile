@@ -188,7 +188,7 @@ lint:
 	$(GO) tool staticcheck -tags '$(TAGS) interop' ./...
 
 fuzz:
-	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./serve ./tree ./zerocopy/unpack ./internal/crc64iso ./internal/ustar ./internal/erofs ./internal/sqlitetable ./packages ./diff); do \
+	@for package in $$($(GO) list ./fsverity ./splitstream ./composefsrepo ./bootc ./reference ./rearchive ./identity ./attached ./serve ./tree ./zerocopy/unpack ./internal/lending ./internal/crc64iso ./internal/ustar ./internal/erofs ./internal/sqlitetable ./packages ./diff); do \
 		for target in $$($(GO) test -tags '$(TAGS)' -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
 			$(GO) test -tags '$(TAGS)' -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -32,10 +33,9 @@ func (r *Repo) objectSize(d fsverity.Digest) (int64, error) {
 	if d.Size() != r.algorithm.Size() {
 		return 0, fmt.Errorf("%w: its name is not of the repository's algorithm %s", ErrMissingObject, r.algorithm)
 	}
-	var stat unix.Stat_t
-	err := unix.Fstatat(int(r.dir.Fd()), ObjectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
+	stat, err := r.statObject(d)
 	switch {
-	case errors.Is(err, unix.ENOENT):
+	case errors.Is(err, fs.ErrNotExist):
 		return 0, ErrMissingObject
 	case err != nil:
 		return 0, fmt.Errorf("fstatat: %w", err)

@@ -56,7 +56,7 @@ func (r *Repo) probeObject(d fsverity.Digest) (_ *os.File, size int64, measured 
 	if d.Size() != r.algorithm.Size() {
 		return fail(fmt.Errorf("%w: its name is not of the repository's algorithm %s", ErrMissingObject, r.algorithm))
 	}
-	f, err := r.openBeneath(ObjectPath(d), 0)
+	f, err := r.openFile(d)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(ErrMissingObject)
@@ -98,9 +98,30 @@ func (r *Repo) checkVerity(measured, d fsverity.Digest) error {
 	return nil
 }
 
+// openFile opens whatever has an object's name.
+func (r *Repo) openFile(d fsverity.Digest) (*os.File, error) {
+	if r.borrow != nil {
+		return r.borrow(d)
+	}
+	return r.openBeneath(ObjectPath(d), 0)
+}
+
+// statObject looks at whatever has an object's name.
+func (r *Repo) statObject(d fsverity.Digest) (stat unix.Stat_t, err error) {
+	if r.borrow == nil {
+		err = unix.Fstatat(int(r.dir.Fd()), ObjectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
+		return stat, err
+	}
+	f, err := r.borrow(d)
+	if err != nil {
+		return stat, err
+	}
+	defer f.Close()
+	return stat, unix.Fstat(int(f.Fd()), &stat)
+}
+
 // hasObject tells whether there is a file with an object's name.
 func (r *Repo) hasObject(d fsverity.Digest) bool {
-	var stat unix.Stat_t
-	err := unix.Fstatat(int(r.dir.Fd()), ObjectPath(d), &stat, unix.AT_SYMLINK_NOFOLLOW)
+	stat, err := r.statObject(d)
 	return err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG
 }

@@ -29,7 +29,8 @@ type Repo struct {
 	path      string
 	dir       *os.File
 	algorithm fsverity.Algorithm
-	verity    bool // every object must have fs-verity
+	verity    bool                                    // every object must have fs-verity
+	borrow    func(fsverity.Digest) (*os.File, error) // opens objects, where there is no dir
 }
 
 // Options are optional.
@@ -135,6 +136,9 @@ func closeFile(f *os.File) error {
 // openBeneath opens a file of the repository for reading, by a path without
 // symlinks in it.
 func (r *Repo) openBeneath(path string, flags uint64) (*os.File, error) {
+	if r.dir == nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
 	return beneath.Open(r.dir, path, flags)
 }
 
@@ -156,4 +160,9 @@ func (r *Repo) readLink(dir, name string) (string, error) {
 
 // names returns the names in a directory of the repository, none where it does
 // not exist.
-func (r *Repo) names(dir string) ([]string, error) { return beneath.Names(r.dir, dir) }
+func (r *Repo) names(dir string) ([]string, error) {
+	if r.dir == nil {
+		return nil, nil
+	}
+	return beneath.Names(r.dir, dir)
+}

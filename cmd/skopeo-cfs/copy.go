@@ -13,6 +13,7 @@ import (
 	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/transports"
 	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -38,6 +39,7 @@ type copyOptions struct {
 	fetchMissing    bool
 	signatures      bool
 	progressFD      progressFD
+	recipient       recipientOptions
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {
@@ -77,6 +79,7 @@ func (o *copyOptions) addFlags(flags *pflag.FlagSet) {
 	o.destination.addTagFlag(flags)
 	o.instances.addFlags(flags)
 	o.signing.addIdentityFlag(flags)
+	o.recipient.addFlags(flags)
 	flags.StringVar(&o.digestFile, "digestfile", "", "write the digest of the copied manifest to the file at `path`")
 }
 
@@ -108,6 +111,9 @@ var manifestTypes = map[string]string{
 }
 
 func (o *copyOptions) run(ctx context.Context, from, to string, stdout io.Writer) error {
+	if o.recipient.name != "" {
+		return o.runToUser(ctx, from, to, stdout)
+	}
 	if err := o.enterUserNamespace(from, to); err != nil {
 		return err
 	}
@@ -243,6 +249,13 @@ func (o *copyOptions) writeDigest(copied []byte) error {
 	d, err := manifest.Digest(copied)
 	if err != nil {
 		return fmt.Errorf("computing the digest of the copied manifest: %w", err)
+	}
+	return o.writeDigestText(d)
+}
+
+func (o *copyOptions) writeDigestText(d digest.Digest) error {
+	if o.digestFile == "" {
+		return nil
 	}
 	if err := os.WriteFile(o.digestFile, []byte(d.String()), 0o644); err != nil {
 		return fmt.Errorf("writing the digest: %w", err)

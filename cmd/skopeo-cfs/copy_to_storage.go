@@ -60,6 +60,11 @@ to say what is meant, unless there is only one deployment.`,
 
 func (o *copyToStorageOptions) run(ctx context.Context, stdout io.Writer) error {
 	to := storageName(o.targetName)
+	if o.recipient.name != "" {
+		if _, err := o.recipient.find(to); err != nil {
+			return err
+		}
+	}
 	if err := o.enterUserNamespace(to); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ var order = []string{
 	"splitstream",
 	"internal/erofs",
 	"composefsrepo",
+	"internal/lending",
 	"tree",
 	"tree/extract",
 	"internal/usage",
