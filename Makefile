@@ -28,7 +28,7 @@ REPRODUCIBLE := -trimpath -buildvcs=false
 V2 := build/podmanio
 V2FLAGS := -modfile=newest.mod
 # Of the command's tests, those of where the libraries have a say.
-V2TESTS := ^(TestDocumentedProgram|TestPodmanHasTheImages|TestPodmanUsesTheImage|TestPolicyIsObeyed|TestRearchive|TestCopyOfADeployment|TestRootlessCopyToStorage)$$
+V2TESTS := ^(TestDocumentedProgram|TestPodmanHasTheImages|TestPodmanUsesTheImage|TestPolicyIsObeyed|TestRearchive|TestCopyOfADeployment|TestRootlessCopyToStorage|TestCopyToUser|TestUnifiedStorageOfAnotherHost)$$
 ifneq ($(wildcard newest.mod),)
 export GOFLAGS := $(shell $(GO) env GOFLAGS) -modfile=$(CURDIR)/newest.mod
 else ifneq ($(PODMAN),5)

@@ -23,6 +23,7 @@ type copyToStorageOptions struct {
 	host       hostOptions
 	name       string // of what is copied
 	targetName string
+	unified    bool
 }
 
 func newCopyToStorageCommand(global *globalOptions) *cobra.Command {
@@ -44,6 +45,7 @@ Of a host that is not the running one (--sysroot) nothing is booted: --source ha
 to say what is meant, unless there is only one deployment.`,
 		Example: `  skopeo-cfs copy-to-storage
   skopeo-cfs copy-to-storage --source @rollback --target containers-storage:localhost/old
+  skopeo-cfs copy-to-storage --unified
   skopeo-cfs copy-to-storage --sysroot /mnt/disk --source quay.io/org/os:42`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,10 +57,14 @@ to say what is meant, unless there is only one deployment.`,
 	options.host.addFlags(flags)
 	flags.StringVar(&options.name, "source", "", "`name` of the image of the deployment, or @booted, @staged, @rollback or @ID (default: @booted)")
 	flags.StringVar(&options.targetName, "target", defaultTarget, "`reference` to copy to")
+	flags.BoolVar(&options.unified, "unified", false, "copy into the containers-storage that bootc has for itself, instead of --target; needs root")
 	return cmd
 }
 
 func (o *copyToStorageOptions) run(ctx context.Context, stdout io.Writer) error {
+	if o.unified {
+		return o.runUnified(ctx, stdout)
+	}
 	to := storageName(o.targetName)
 	if o.recipient.name != "" {
 		if _, err := o.recipient.find(to); err != nil {
