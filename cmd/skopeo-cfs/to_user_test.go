@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -259,18 +260,63 @@ func TestCopyToUserIsInterrupted(t *testing.T) {
 	assert.Contains(t, u.podman(t, "image", "inspect", to[len("containers-storage:"):]), layer.String())
 }
 
+// The processes that write have the user's IDs and groups, nothing of root's environment,
+// no terminal, and of the repository no more open than objects to read from.
+func TestCopyToUserGivesNothingOfRoots(t *testing.T) {
+	u := newRecipient(t)
+	repo, _ := newLarge(t)
+	c := newCommand(t, "copy", "--insecure-policy", "--to-user", u.name(), "composefs:["+repo+"]endless", "containers-storage:localhost/x:latest")
+	c.Env = append(c.Env, "ROOTS_SECRET=1")
+	c.start(t)
+	storage := filepath.Join(u.Home, ".local/share/containers/storage")
+	c.waitUntil(t, "half way", func() bool { return store{root: storage}.hasFile(staged, pieceSize) })
+	found := receivers(t)
+	assert.Len(t, found, 2, "one that waits, and one in the user's namespace")
+	for _, dir := range found {
+		status, err := os.ReadFile(filepath.Join(dir, "status"))
+		require.NoError(t, err)
+		assert.Regexp(t, fmt.Sprintf(`(?m)^Uid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d$`, u.UID), string(status))
+		assert.Regexp(t, fmt.Sprintf(`(?m)^Gid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d$`, u.GID), string(status))
+		assert.Regexp(t, fmt.Sprintf(`(?m)^Groups:\t(%d )?$`, u.GID), string(status))
+		environ, err := os.ReadFile(filepath.Join(dir, "environ"))
+		require.NoError(t, err)
+		assert.NotContains(t, string(environ), "ROOTS_SECRET")
+		assert.Contains(t, string(environ), "HOME="+u.Home+"\x00")
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		require.NoError(t, err)
+		_, numbers, _ := strings.Cut(string(stat), ") ")
+		assert.Equal(t, "0", strings.Fields(numbers)[4], "a terminal")
+		fds, err := os.ReadDir(filepath.Join(dir, "fd"))
+		require.NoError(t, err)
+		for _, fd := range fds {
+			target, err := os.Readlink(filepath.Join(dir, "fd", fd.Name()))
+			if err != nil || !strings.HasPrefix(target, repo) {
+				continue
+			}
+			assert.Regexp(t, `/objects/[0-9a-f]{2}/[0-9a-f]+$`, target)
+			info, err := os.ReadFile(filepath.Join(dir, "fdinfo", fd.Name()))
+			if err == nil {
+				assert.Regexp(t, `(?m)^flags:\t[0-7]*0$`, string(info), "more than reading")
+			}
+		}
+	}
+	c.interrupt(t, unix.SIGTERM).assertFailure(t, "interrupted by SIGTERM")
+	waitForEnd(t)
+}
+
+// receivers returns the directories in /proc of the processes that receive images.
+func receivers(t testing.TB) []string {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	require.NoError(t, err)
+	return slices.DeleteFunc(dirs, func(dir string) bool {
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		return !bytes.HasPrefix(line, []byte(receiver))
+	})
+}
+
 // waitForEnd waits until the user has no process that receives an image.
 func waitForEnd(t testing.TB) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		dirs, err := filepath.Glob("/proc/[0-9]*")
-		require.NoError(t, err)
-		for _, dir := range dirs {
-			line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-			if bytes.HasPrefix(line, []byte(receiver)) {
-				return false
-			}
-		}
-		return true
-	}, time.Minute, 10*time.Millisecond, "the user's process goes on")
+	require.Eventually(t, func() bool { return len(receivers(t)) == 0 }, time.Minute, 10*time.Millisecond, "the user's process goes on")
 }
