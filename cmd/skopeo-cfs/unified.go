@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -212,9 +213,11 @@ func isInMountNamespace() bool {
 // what it came to: there /sysroot can be made writable, and what containers-storage
 // mounts is gone afterwards. bootc does so, too.
 func restartInMountNamespace(ctx context.Context, stdout io.Writer) error {
+	runtime.LockOSThread() // whose end would end the process
+	defer runtime.UnlockOSThread()
 	cmd := reexec.CommandContext(ctx, append([]string{os.Args[0] + inMountNamespace}, os.Args[1:]...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
