@@ -52,31 +52,27 @@ var errUnifiedLayout = errors.New("bootc's storage is not as this version of sko
 // findUnified returns the root directory of bootc's containers-storage in a physical
 // root.
 func findUnified(sysroot string) (string, error) {
+	dirs := []string{filepath.Join(sysroot, filepath.Dir(unifiedLink))}
 	root := filepath.Join(sysroot, unifiedLink)
-	info, err := os.Lstat(root)
-	if err != nil {
+	target, err := os.Readlink(root)
+	switch {
+	case err == nil && target == unifiedTarget:
+		root = filepath.Join(sysroot, unifiedRoot)
+		dirs = append(dirs, filepath.Dir(root))
+	case err == nil:
+		return "", fmt.Errorf("%w: %s leads to %q", errUnifiedLayout, root, target)
+	case !errors.Is(err, unix.EINVAL): // which is that it is no symlink
 		return "", fmt.Errorf("%w: %w", errUnifiedLayout, err)
 	}
-	dirs := []string{"ostree"}
-	if info.Mode().Type() == fs.ModeSymlink {
-		target, err := os.Readlink(root)
-		if err != nil {
-			return "", err
-		}
-		if target != unifiedTarget {
-			return "", fmt.Errorf("%w: %s leads to %q", errUnifiedLayout, root, target)
-		}
-		root = filepath.Join(sysroot, unifiedRoot)
-		dirs = append(dirs, "composefs")
+	store := filepath.Join(root, "storage")
+	if _, err := os.Lstat(store); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w: there is no %s; bootc makes it where it needs one, as for \"bootc image cmd list\"", errUnifiedLayout, store)
 	}
-	root = filepath.Join(root, "storage")
-	for i := range dirs {
-		dirs[i] = filepath.Join(sysroot, dirs[i])
+	dirs = append(dirs, root, store)
+	for _, name := range []string{"overlay", "overlay-layers", "overlay-images"} {
+		dirs = append(dirs, filepath.Join(store, name))
 	}
-	if _, err := os.Lstat(root); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%w: there is no %s; bootc makes it where it needs one, as for \"bootc image cmd list\"", errUnifiedLayout, root)
-	}
-	for _, dir := range append(dirs, filepath.Dir(root), root, filepath.Join(root, "overlay"), filepath.Join(root, "overlay-layers"), filepath.Join(root, "overlay-images")) {
+	for _, dir := range dirs {
 		info, err := os.Lstat(dir)
 		if err != nil {
 			return "", fmt.Errorf("%w: %w", errUnifiedLayout, err)
@@ -85,7 +81,7 @@ func findUnified(sysroot string) (string, error) {
 			return "", fmt.Errorf("%w: %s is no directory", errUnifiedLayout, dir)
 		}
 	}
-	return root, nil
+	return store, nil
 }
 
 // runUnified copies the image of a deployment into bootc's storage.
