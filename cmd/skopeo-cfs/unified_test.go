@@ -103,17 +103,24 @@ func TestUnifiedStorageOfAnotherHost(t *testing.T) {
 		bootchost.Deployment{Layout: "rootdir", Name: "quay.io/org/pinned@" + want["many"].Manifest.String()},
 	)
 	s := newUnified(t, h)
+	progress, err := os.Create(filepath.Join(t.TempDir(), "progress"))
+	require.NoError(t, err)
+	defer progress.Close()
 	var images []unifiedImage
 	for i, name := range []string{
 		"quay.io/org/os:latest", "localhost/os:1", "localhost/bootc-recovered:" + h.Images[2].Config.Encoded()[:12],
 		"quay.io/org/pinned@" + want["kinds"].Manifest.String(), "localhost/bootc-recovered:" + h.Images[4].Config.Encoded()[:12],
 	} {
-		c := newCommand(t, "copy-to-storage", "--unified", "--insecure-policy", "--sysroot", h.Sysroot, "--source", "@"+h.IDs[i])
+		c := newCommand(t, "copy-to-storage", "--unified", "--insecure-policy", "--sysroot", h.Sysroot, "--source", "@"+h.IDs[i], "--progress-fd", "3")
+		c.ExtraFiles = []*os.File{progress}
 		got := c.run(t) // which checks that no temporary file is left
 		got.requireSuccess(t)
 		assert.Contains(t, got.stdout, " as "+name+"\n")
 		images = append(images, unifiedOf(h.Images[i], name))
 	}
+	lines, err := os.ReadFile(progress.Name())
+	require.NoError(t, err)
+	assert.Equal(t, len(images), strings.Count(string(lines), `"type":"Start"`))
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
 	assert.NotContains(t, string(mounts), s.root)
