@@ -1,11 +1,10 @@
-// Package attached has what is attached to an image: its signatures, and what refers
-// to it, such as SBOMs. An image's repository has none of them. They are found in the
-// registry that the image came from, or in a containers-storage, and go with the image
-// to a registry or a containers-storage, as long as the manifest is the one that they
-// are of.
+// Package attached finds and copies what is attached to an image: its signatures, and
+// artifacts that refer to it, such as SBOMs. A composefs repository does not have them.
+// They are found in the registry that the image came from, or in a containers-storage.
+// They go with the image to a registry or a containers-storage if the manifest is the
+// one that they belong to.
 //
-// Signatures are only carried. Nothing that is found is believed before a policy has
-// been asked: see Signed.
+// The package does not check signatures. A trust policy does that: see Signed.
 package attached
 
 import (
@@ -20,7 +19,7 @@ import (
 
 var (
 	// ErrInvalid: what was found is no signature, or there are more than an image has.
-	ErrInvalid = errors.New("no valid signatures")
+	ErrInvalid = errors.New("not valid signatures")
 )
 
 // The bounds of what is read. The size of one is that of containers/image.
@@ -67,7 +66,7 @@ func (s Signature) IsSigstore() bool { return bytes.HasPrefix(s, []byte(sigstore
 func (s Signature) sigstore() (sigstore, error) {
 	raw, ok := bytes.CutPrefix(s, []byte(sigstoreHeader))
 	if !ok {
-		return sigstore{}, fmt.Errorf("%w: not of sigstore", ErrInvalid)
+		return sigstore{}, fmt.Errorf("%w: not a sigstore signature", ErrInvalid)
 	}
 	var fields sigstore
 	if err := json.Unmarshal(raw, &fields); err != nil {

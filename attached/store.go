@@ -44,7 +44,7 @@ func split(raw []byte, sizes []int) ([]Signature, error) {
 	var all []Signature
 	for _, size := range sizes {
 		if size <= 0 || size > len(raw) {
-			return nil, fmt.Errorf("%w: sizes that are not theirs", ErrInvalid)
+			return nil, fmt.Errorf("%w: wrong sizes", ErrInvalid)
 		}
 		all = append(all, Signature(raw[:size:size]))
 		raw = raw[size:]

@@ -17,10 +17,10 @@ var (
 	ErrAmbiguous = errors.New("ambiguous deployment")
 	// ErrRollbackUnknown: no boot entries could be read that tell which
 	// deployment is the rollback.
-	ErrRollbackUnknown = errors.New("which deployment is the rollback is not known")
+	ErrRollbackUnknown = errors.New("it is not known which deployment is the rollback")
 	// ErrImageGone: the repository has neither manifest nor config of the image
 	// that a deployment was made of.
-	ErrImageGone = errors.New("it is no longer in the repository, whose garbage has been collected")
+	ErrImageGone = errors.New("it is no longer in the repository: garbage collection has removed it")
 	// ErrOrigin: a deployment's origin, or what lies beside it, is not as bootc
 	// writes it.
 	ErrOrigin = errors.New("malformed origin")

@@ -38,11 +38,11 @@ func (h *Host) inState(state State) (*Deployment, error) {
 	}
 	switch {
 	case !h.Running:
-		return nil, fmt.Errorf("%w: %s is not the running system's, so that nothing there is %s; %s", ErrNotFound, h.Sysroot, state, h.list())
+		return nil, fmt.Errorf("%w: %s is not the running system, so nothing there is %s; %s", ErrNotFound, h.Sysroot, state, h.list())
 	case h.ostree:
 		return nil, fmt.Errorf("no deployment in %s is %s: %w", h.Sysroot, state, ErrOSTree)
 	case state == Rollback && len(h.menu) == 0:
-		return nil, fmt.Errorf("%w: no boot entries of its deployments can be read where the boot and EFI partitions would be mounted; %s", ErrRollbackUnknown, h.list())
+		return nil, fmt.Errorf("%w: no boot entries can be read; the boot or EFI partition may not be mounted; %s", ErrRollbackUnknown, h.list())
 	default:
 		return nil, fmt.Errorf("%w in %s: none is %s; %s", ErrNotFound, h.Sysroot, state, h.list())
 	}
@@ -51,7 +51,7 @@ func (h *Host) inState(state State) (*Deployment, error) {
 // list spells the deployments out for a message.
 func (h *Host) list() string {
 	if len(h.Deployments) == 0 {
-		return "it has no deployments at all"
+		return "it has no deployments"
 	}
 	const most = 10
 	var all []string

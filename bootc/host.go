@@ -1,9 +1,9 @@
-// Package bootc reads the deployments of a host that bootc has installed, and
-// that boots from a composefs repository: which there are, of which images, and
-// what each is to the running system.
+// Package bootc reads the deployments of a host that bootc has installed and that
+// boots from a composefs repository: which deployments there are, their images,
+// and which one is booted, staged or the rollback.
 //
-// What is below the physical root is not trusted: no path leads out of it, and
-// sizes are bounded. A deployment that can't be understood hides no other.
+// The files below the physical root are not trusted: no path leads out of it, and
+// sizes are bounded. A deployment that can't be understood does not hide others.
 package bootc
 
 import (

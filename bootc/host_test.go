@@ -202,7 +202,7 @@ func TestHostThatIsNotRunning(t *testing.T) {
 	assert.Equal(t, h.IDs[2], host.Deployments[0].ID)
 	_, err = host.Find("booted")
 	assert.ErrorIs(t, err, bootc.ErrNotFound)
-	assert.ErrorContains(t, err, "not the running system's")
+	assert.ErrorContains(t, err, "not the running system")
 
 	link := filepath.Join(t.TempDir(), "link")
 	require.NoError(t, os.Symlink(h.Sysroot, link))

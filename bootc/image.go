@@ -139,5 +139,5 @@ func ambiguous(images []composefsrepo.NamedImage) error {
 		}
 		names = append(names, name)
 	}
-	return fmt.Errorf("%w: it may have been made of any of %s", ErrAmbiguous, strings.Join(names, ", "))
+	return fmt.Errorf("%w: its image may be any of %s", ErrAmbiguous, strings.Join(names, ", "))
 }

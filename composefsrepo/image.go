@@ -122,7 +122,7 @@ func explainConverted(err error, raw []byte) error {
 	if parseErr != nil || !errors.Is(err, ErrDigestMismatch) {
 		return err
 	}
-	return fmt.Errorf("%w; if an importer has stored it converted, its image can be had as @%s", err, m.Config.Digest)
+	return fmt.Errorf("%w; if an importer converted it, name the image as @%s", err, m.Config.Digest)
 }
 
 // imageByConfig opens the image whose config has the digest d, through a

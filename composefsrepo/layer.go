@@ -111,9 +111,9 @@ func (r *Repo) layer(ctx context.Context, l Layer, refs map[string]fsverity.Dige
 	lacksZeros := l.DiffID != "" && lostzeros.May(l.Size, l.Descriptor.Size)
 	if l.Digest() == l.Descriptor.Digest && l.Size != l.Descriptor.Size && !lacksZeros {
 		if contentType == splitstream.Layer {
-			err = errors.New("the repository may have the tar of a blob that was compressed, which is of no use without a diff ID to check it by")
+			err = errors.New("the repository may have the tar of a compressed blob, but there is no diff ID to check it against")
 		} else {
-			err = errors.New("it is another blob")
+			err = errors.New("it is a different blob")
 		}
 		return Layer{}, fmt.Errorf("%w: its stream has %d bytes, the manifest %d: %w", ErrInvalidImage, l.Size, l.Descriptor.Size, err)
 	}

@@ -93,7 +93,7 @@ func (r *Repo) checkVerity(measured, d fsverity.Digest) error {
 	case !measured.IsZero():
 		return fmt.Errorf("%w: it measures as %s", ErrVerity, measured)
 	case r.verity:
-		return fmt.Errorf("%w: it has none, and this repository demands it of every object", ErrVerity)
+		return fmt.Errorf("%w: it has none, but this repository requires it for every object", ErrVerity)
 	}
 	return nil
 }

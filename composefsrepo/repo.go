@@ -1,12 +1,11 @@
-// Package composefsrepo reads composefs repositories: directories that hold
-// files once, by content, as objects, and the images made of them as
-// splitstreams. It finds an Image by its tag or digest and gives its manifest,
-// its config and its layers as they were when the image was pulled, or an
-// error: nothing is returned that was not checked against its digest.
+// Package composefsrepo reads composefs repositories. A repository is a directory
+// that has each file once, as an object named by its content, and images as
+// splitstreams. The package finds an Image by its tag or digest, and returns its
+// manifest, its config and its layers as they were pulled. Everything is checked
+// against its digest.
 //
-// Nothing in a repository is trusted. Its files are opened relative to its
-// directory, no symlink is followed, and what they say is checked before
-// anything is allocated by it.
+// Nothing in a repository is trusted. Files are opened relative to its directory,
+// no symlink is followed, and sizes are checked before anything is allocated.
 package composefsrepo
 
 import (

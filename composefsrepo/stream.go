@@ -36,7 +36,7 @@ func (r *Repo) findStream(name string) (fsverity.Digest, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return fsverity.Digest{}, fmt.Errorf("%s: %w", name, ErrNotFound)
 	case errors.Is(err, unix.EINVAL):
-		return fsverity.Digest{}, fmt.Errorf("%s: %w: it is no symlink", name, ErrBadLink)
+		return fsverity.Digest{}, fmt.Errorf("%s: %w: it is not a symlink", name, ErrBadLink)
 	case err != nil:
 		return fsverity.Digest{}, err
 	}

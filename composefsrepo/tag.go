@@ -25,13 +25,13 @@ func encodeTag(tag string) (string, error) {
 	name := tagEncoder.Replace(tag)
 	switch {
 	case tag == "", tag == ".", tag == "..":
-		return "", fmt.Errorf("%q is no tag", tag)
+		return "", fmt.Errorf("%q is not a tag", tag)
 	case strings.HasPrefix(tag, "@"):
-		return "", fmt.Errorf("%q is no tag: it starts with @, which introduces a digest", tag)
+		return "", fmt.Errorf("%q is not a tag: it starts with @, which introduces a digest", tag)
 	case strings.IndexByte(tag, 0) >= 0:
-		return "", fmt.Errorf("%q is no tag: it has a NUL byte", tag)
+		return "", fmt.Errorf("%q is not a tag: it has a NUL byte", tag)
 	case len(name) > unix.NAME_MAX:
-		return "", fmt.Errorf("%.60q… is no tag: it takes %d bytes as a file name, %d at most", tag, len(name), unix.NAME_MAX)
+		return "", fmt.Errorf("%.60q… is not a tag: it takes %d bytes as a file name, %d at most", tag, len(name), unix.NAME_MAX)
 	}
 	return name, nil
 }
@@ -83,7 +83,7 @@ func (r *Repo) resolve(tag string) (digest.Digest, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", ErrNotFound
 	case errors.Is(err, unix.EINVAL):
-		return "", fmt.Errorf("%w: it is no symlink", ErrBadLink)
+		return "", fmt.Errorf("%w: it is not a symlink", ErrBadLink)
 	case err != nil:
 		return "", err
 	}
@@ -93,7 +93,7 @@ func (r *Repo) resolve(tag string) (digest.Digest, error) {
 	if _, ok := tagged(target, indexPrefix); ok {
 		return "", ErrIndex
 	}
-	return "", fmt.Errorf("%w: %q is no manifest of this repository", ErrBadLink, target)
+	return "", fmt.Errorf("%w: %q is not a manifest of this repository", ErrBadLink, target)
 }
 
 // tagged returns the digest of the stream that a tag's symlink points to, if it is

@@ -112,7 +112,7 @@ func (r *Repo) walkNames(ctx context.Context, dir string, visit func(Entry) erro
 func (e Entry) Object() (fsverity.Digest, error) {
 	switch {
 	case e.Type != fs.ModeSymlink:
-		return fsverity.Digest{}, fmt.Errorf("%w: it is no symlink", ErrBadLink)
+		return fsverity.Digest{}, fmt.Errorf("%w: it is not a symlink", ErrBadLink)
 	case e.Err != nil:
 		return fsverity.Digest{}, e.Err
 	}
@@ -124,7 +124,7 @@ func linkedObject(dir, target string) (fsverity.Digest, error) {
 	at := path.Join(dir, target)
 	d, ok := ParseObjectPath(at)
 	if !ok || path.IsAbs(target) {
-		return fsverity.Digest{}, fmt.Errorf("%w: %q is no object of this repository", ErrBadLink, target)
+		return fsverity.Digest{}, fmt.Errorf("%w: %q is not an object of this repository", ErrBadLink, target)
 	}
 	return d, nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrOtherImage: a manifest is not one of the image.
-var ErrOtherImage = errors.New("it is another image's")
+var ErrOtherImage = errors.New("it belongs to another image")
 
 // WithManifest returns the image with another manifest of it: one with the same
 // config, and as many layers. What the layers' blobs are is taken from that

@@ -125,7 +125,7 @@ type index struct {
 }
 
 // errNoIndex: it is no index.
-var errNoIndex = errors.New("no index")
+var errNoIndex = errors.New("not an index")
 
 // parseIndex decodes an index, of OCI or Docker.
 func parseIndex(raw []byte) (*index, error) {

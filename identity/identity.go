@@ -1,15 +1,14 @@
 // Package identity finds the manifest that a registry has of an image in a
 // composefs repository.
 //
-// A repository may keep another manifest than the registry's, or none: that of a
-// host which was installed from containers-storage lists uncompressed layers, and
-// so has a digest that no registry knows. But the repository has the config, and a
-// manifest names the config by its digest. So whoever has a manifest with that
-// config has a manifest of this very image, and each that is found is checked
-// before it is believed; see Accept.
+// A repository may have a different manifest from the registry's, or none. On a host
+// that was installed from containers-storage, the manifest lists uncompressed layers,
+// and no registry knows its digest. But the repository has the config, and a manifest
+// names its config by digest. So every manifest with this config is a manifest of this
+// image. Accept checks each manifest that is found.
 //
-// What Accept can't check are the compressed blobs: that they decompress to the
-// layers is checked by those who read them.
+// Accept can't check that the compressed blobs decompress to the layers. Whoever reads
+// the blobs checks that.
 package identity
 
 import (
@@ -28,18 +27,18 @@ var (
 	// ErrNotThere: there is no manifest of the image.
 	ErrNotThere = errors.New("no manifest of this image")
 	// ErrInvalid: it is no manifest of an image that a registry would have.
-	ErrInvalid = errors.New("no valid manifest")
+	ErrInvalid = errors.New("not a valid manifest")
 	// ErrDigest: the bytes do not have the digest that they are kept under.
 	ErrDigest = errors.New("content does not match its digest")
 	// ErrOtherConfig: the manifest is another image's.
-	ErrOtherConfig = errors.New("the config is another image's")
+	ErrOtherConfig = errors.New("the config belongs to another image")
 	// ErrLayers: the manifest has more or fewer layers than the image.
-	ErrLayers = errors.New("the number of layers is another")
+	ErrLayers = errors.New("the number of layers differs")
 	// ErrDiffID: what the manifest says of a layer's content is not so.
-	ErrDiffID = errors.New("a layer's content is another")
+	ErrDiffID = errors.New("a layer's content differs")
 	// ErrUncompressed: the manifest lists uncompressed layers, as programs make it
 	// for themselves, and is not known to be a registry's.
-	ErrUncompressed = errors.New("the manifest lists uncompressed layers, so it is not known to be a registry's")
+	ErrUncompressed = errors.New("the manifest lists uncompressed layers, so it may not be a registry's")
 	// ErrPlatform: the index has no image of this platform.
 	ErrPlatform = errors.New("the index has no image of this platform")
 	// ErrTooLarge: there is more of it than any manifest has.

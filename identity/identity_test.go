@@ -456,10 +456,10 @@ func TestHostileFiles(t *testing.T) {
 		})
 	}
 	for name, lay := range map[string]func(t testing.TB, dir string){
-		"no index":  func(t testing.TB, dir string) { require.NoError(t, os.Remove(dir+"/index.json")) },
-		"no JSON":   func(t testing.TB, dir string) { write(t, dir+"/index.json", []byte("x")) },
-		"too large": func(t testing.TB, dir string) { require.NoError(t, os.Truncate(dir+"/index.json", 1<<30)) },
-		"altered":   func(t testing.TB, dir string) { write(t, dir+"/blobs/sha256/"+o.Digest.Encoded(), []byte("{}")) },
+		"not an index": func(t testing.TB, dir string) { require.NoError(t, os.Remove(dir+"/index.json")) },
+		"no JSON":      func(t testing.TB, dir string) { write(t, dir+"/index.json", []byte("x")) },
+		"too large":    func(t testing.TB, dir string) { require.NoError(t, os.Truncate(dir+"/index.json", 1<<30)) },
+		"altered":      func(t testing.TB, dir string) { write(t, dir+"/blobs/sha256/"+o.Digest.Encoded(), []byte("{}")) },
 		"bad digest": func(t testing.TB, dir string) {
 			write(t, dir+"/index.json", []byte(`{"manifests": [{"digest": "sha256:../../x"}]}`))
 		},

@@ -46,7 +46,7 @@ func parseAPK(ctx context.Context, r io.Reader, found *list) error {
 		}
 		seen = true
 		if len(line) < 2 || line[1] != ':' {
-			return fmt.Errorf("%w: a line that is no field", ErrFormat)
+			return fmt.Errorf("%w: a line that is not a field", ErrFormat)
 		}
 		value := line[2:]
 		switch line[0] {

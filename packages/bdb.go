@@ -45,7 +45,7 @@ func readBDB(ctx context.Context, _ fs.FS, file *rpmFile, visit func(io.Reader) 
 	db.pageSize = int64(db.order.Uint32(meta[20:]))
 	switch {
 	case db.order.Uint32(meta[12:]) != bdbMagic || meta[25] != bdbMetaPage:
-		return fmt.Errorf("%w: no hash table of Berkeley DB", ErrFormat)
+		return fmt.Errorf("%w: not a hash table of Berkeley DB", ErrFormat)
 	case meta[24] != 0:
 		return fmt.Errorf("%w: it is encrypted", ErrFormat)
 	case db.pageSize < 512 || db.pageSize > 64<<10 || db.pageSize&(db.pageSize-1) != 0:

@@ -70,7 +70,7 @@ func parseDpkg(ctx context.Context, r io.Reader, needsStatus bool, found *list) 
 		seen = true
 		name, value, ok := strings.Cut(string(line), ":")
 		if !ok {
-			return fmt.Errorf("%w: a line that is no field", ErrFormat)
+			return fmt.Errorf("%w: a line that is not a field", ErrFormat)
 		}
 		value = strings.TrimSpace(value)
 		switch strings.ToLower(name) {

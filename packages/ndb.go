@@ -30,7 +30,7 @@ func readNDB(ctx context.Context, _ fs.FS, file *rpmFile, visit func(io.Reader) 
 	version, pages := binary.LittleEndian.Uint32(header[4:]), int64(binary.LittleEndian.Uint32(header[12:]))
 	switch {
 	case string(header[:4]) != ndbMagic || version != 0:
-		return fmt.Errorf("%w: no ndb of version 0", ErrFormat)
+		return fmt.Errorf("%w: not an ndb of version 0", ErrFormat)
 	case pages*ndbPageSize > file.size:
 		return fmt.Errorf("%w: %d pages of slots in %d bytes", ErrFormat, pages, file.size)
 	}
@@ -65,7 +65,7 @@ func readNDB(ctx context.Context, _ fs.FS, file *rpmFile, visit func(io.Reader) 
 func readSlot(file *rpmFile, slot []byte, visit func(io.Reader) error) (int64, error) {
 	index, offset := binary.LittleEndian.Uint32(slot[4:]), int64(binary.LittleEndian.Uint32(slot[8:]))*ndbBlockSize
 	if string(slot[:4]) != ndbSlotMagic {
-		return 0, fmt.Errorf("%w: no slot", ErrFormat)
+		return 0, fmt.Errorf("%w: not a slot", ErrFormat)
 	}
 	if index == 0 {
 		return 0, nil // it is free
@@ -76,7 +76,7 @@ func readSlot(file *rpmFile, slot []byte, visit func(io.Reader) error) (int64, e
 	}
 	size := int64(binary.LittleEndian.Uint32(head[12:]))
 	if string(head[:4]) != ndbBlobMagic || binary.LittleEndian.Uint32(head[4:]) != index || size > file.size-offset {
-		return 0, fmt.Errorf("%w: no header of package %d", ErrFormat, index)
+		return 0, fmt.Errorf("%w: not a header of package %d", ErrFormat, index)
 	}
 	return size, visit(io.NewSectionReader(file, offset+ndbBlockSize, size))
 }

@@ -46,7 +46,7 @@ func readNames(fsys fs.FS, dir string, visit func(name string) error) error {
 	defer f.Close()
 	opened, ok := f.(fs.ReadDirFile)
 	if !ok {
-		return fmt.Errorf("a %T is no directory", f)
+		return fmt.Errorf("a %T is not a directory", f)
 	}
 	for count := 0; ; {
 		const atOnce = 1024

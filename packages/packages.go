@@ -1,9 +1,8 @@
-// Package packages tells which packages are installed in a file system, as its
-// package managers have written it down: rpm (databases of all three formats), dpkg,
-// apk and pacman.
+// Package packages lists the packages that are installed in a file system, from the
+// databases of its package managers: rpm (all three formats), dpkg, apk and pacman.
 //
-// Nothing in the file system is trusted, no program is run, and nothing is written,
-// temporary files included.
+// Nothing in the file system is trusted, no program is run, and nothing is written, not
+// even temporary files.
 package packages
 
 import (
@@ -20,7 +19,7 @@ var (
 	ErrFormat = errors.New("malformed package database")
 	// ErrTooLarge: a database has more packages, or longer texts, than this package
 	// reads.
-	ErrTooLarge = errors.New("too many packages, or too much said of them")
+	ErrTooLarge = errors.New("too many packages, or too much data about them")
 )
 
 // Kind is a kind of package, after the package manager's format.

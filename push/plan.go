@@ -63,7 +63,7 @@ func (p *planner) plan(ctx context.Context, dest types.ImageReference) (Plan, er
 	case !p.options.FetchMissing:
 		return Plan{}, missing
 	case len(p.options.Origins) == 0:
-		return Plan{}, fmt.Errorf("%w, and no registry is known that has them", missing)
+		return Plan{}, fmt.Errorf("%w, and no registry is known to have them", missing)
 	}
 	if err := p.inRegistry(ctx, layers, &plan); err != nil {
 		return Plan{}, fmt.Errorf("%w, and they can't be fetched: %w", missing, err)

@@ -1,11 +1,11 @@
-// Package push copies images of composefs repositories to where their manifests, and
-// so the manifests' digests, can be kept: where the compressed layers that a manifest
+// Package push copies images from composefs repositories and keeps their manifests, and
+// so the manifests' digests. That is possible if the compressed layers that a manifest
 // lists are at the destination already, or can be fetched from where the image came
-// from. A repository itself has only what the layers decompress to.
+// from. A composefs repository has only the uncompressed layers.
 //
-// Nothing is compressed anew for that: no compressor makes the same bytes again. What
-// is fetched is checked on the way, against the digest of the compressed layer and
-// against the diff ID in the config.
+// Nothing is compressed again, because no compressor makes the same bytes again. Layers
+// that are fetched are checked on the way, against the digest of the compressed layer
+// and against the diff ID in the config.
 package push
 
 import (
@@ -31,7 +31,7 @@ var (
 	// had elsewhere.
 	ErrMissing = errors.New("the destination lacks compressed layers")
 	// ErrDestination: the destination takes no manifest as it is.
-	ErrDestination = errors.New("the destination makes manifests of its own")
+	ErrDestination = errors.New("the destination makes its own manifests")
 	// ErrLost: the destination had compressed layers when it was asked, and later
 	// had not.
 	ErrLost = errors.New("the destination has lost compressed layers")
@@ -88,7 +88,7 @@ func Image(ctx context.Context, policy *signature.PolicyContext, dest, src types
 	defer func() { err = errors.Join(err, opened.Close()) }()
 	from, ok := opened.(*source.Source)
 	if !ok {
-		return nil, fmt.Errorf("%w, and %s is no image of a composefs repository", ErrMissing, src.StringWithinTransport())
+		return nil, fmt.Errorf("%w, and %s is not an image of a composefs repository", ErrMissing, src.StringWithinTransport())
 	}
 	if err := takes(dest, from.Image(), copyOptions); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func takes(dest types.ImageReference, image *composefsrepo.Image, options *copy.
 		return fmt.Errorf("%w of type %s", ErrDestination, ociManifest)
 	}
 	if sys := options.DestinationCtx; sys != nil && (sys.DirForceDecompress || sys.CompressionFormat != nil) || options.ForceCompressionFormat {
-		return fmt.Errorf("%w: the compression of layers is to be another", ErrDestination)
+		return fmt.Errorf("%w: the layers are to be compressed in another way", ErrDestination)
 	}
 	if options.OciEncryptLayers != nil {
 		return fmt.Errorf("%w: layers are to be encrypted", ErrDestination)

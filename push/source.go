@@ -95,7 +95,7 @@ func (s *keptSource) check(blob io.ReadCloser, l composefsrepo.Layer) io.ReadClo
 }
 
 // errOther: it decompresses to something else.
-var errOther = errors.New("it is another")
+var errOther = errors.New("its digest differs")
 
 // decompressesTo reads a blob and returns an error if it does not decompress to what
 // has the digest.

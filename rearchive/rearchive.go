@@ -1,17 +1,16 @@
-// Package rearchive serves images of composefs repositories to the copy
-// pipelines of containers/image although streams of theirs do not rebuild the
-// layers that were imported, and lack more than zeros at the end: entry by
-// entry, the tars that they do rebuild are written to new ones.
+// Package rearchive serves images of composefs repositories to copy.Image of
+// containers/image if the streams do not rebuild the layers that were imported, and
+// lack more than zeros at the end. It writes the entries of the tars that the streams
+// do rebuild to new tars.
 //
-// What comes out is another image. Its config and its manifest are the old ones
-// but for the digests, sizes and media types of layers, so labels, annotations
-// and the history are kept, and each entry of the history has the layer that it
-// had. Layers that are right are served as they are. The same image always gives
-// the same digests.
+// The result is another image. Its config and its manifest are the old ones except for
+// the digests, sizes and media types of layers. Labels, annotations and the history are
+// kept, and each entry of the history has the layer that it had. Layers that are right
+// are served as they are. The same image always gives the same digests.
 //
-// A layer with an altered object is never re-archived: there, what importers
-// have written is not what is read. Nor is one that was cut on import: files of it
-// are missing.
+// A layer with an altered object is never re-archived, because its content is not what
+// importers have written. A layer that was cut on import is not re-archived either,
+// because files are missing.
 package rearchive
 
 import (
@@ -185,5 +184,5 @@ func (s *Source) GetBlob(ctx context.Context, info types.BlobInfo, cache types.B
 		}
 		return s.src.GetBlob(ctx, info, cache)
 	}
-	return nil, 0, fmt.Errorf("blob %s: no blob of the re-archived image: %w", info.Digest, composefsrepo.ErrNotFound)
+	return nil, 0, fmt.Errorf("blob %s: not a blob of the re-archived image: %w", info.Digest, composefsrepo.ErrNotFound)
 }

@@ -72,9 +72,9 @@ func unknown(name string, tags []string) error {
 	case len(near) > 0:
 		return fmt.Errorf("%w: %.300q; there is %s", ErrUnknownTag, name, list(near))
 	case len(tags) == 0:
-		return fmt.Errorf("%w: %.300q; it has no tags at all", ErrUnknownTag, name)
+		return fmt.Errorf("%w: %.300q; it has no tags", ErrUnknownTag, name)
 	default:
-		return fmt.Errorf("%w: %.300q, nor one like it among %d", ErrUnknownTag, name, len(tags))
+		return fmt.Errorf("%w: %.300q; none of its %d tags is similar", ErrUnknownTag, name, len(tags))
 	}
 }
 

@@ -1,13 +1,14 @@
-// Package reference has composefs: references as text: what stands behind the
-// transport's name, in
+// Package reference parses and prints references of the transport composefs:, without
+// the transport's name. They are
 //
 //	composefs:[/path/to/repository]NAME
 //	composefs:NAME
 //
-// where NAME is a tag of the repository, in full or as people type it; @DIGEST,
-// the digest of a manifest or of a config; or on a bootc host @booted, @staged,
-// @rollback or @ID, a deployment by the beginning of its ID. Without a path the
-// default repository of the user is meant, for deployments that of the host.
+// NAME is a tag of the repository, in full or shortened; @DIGEST, the digest of a
+// manifest or of a config; or on a bootc host @booted, @staged, @rollback or @ID, the
+// first digits of a deployment's ID. Without a path, the repository is the user's
+// default one, and for deployments the host's. docs/reference.md describes how names
+// are resolved.
 package reference
 
 import (
@@ -23,7 +24,7 @@ var (
 	ErrInvalid = errors.New("invalid composefs reference")
 	// ErrColon: the path of the repository has a colon. In policies a colon ends the
 	// path and a name follows, so that one image could be taken for another's.
-	ErrColon = errors.New("a repository can't be at a path with a colon in it, which ends the path in policies")
+	ErrColon = errors.New("the path of a repository can't have a colon, which ends the path in trust policies")
 )
 
 // Reference names an image of a repository: by a tag, by a digest or by a
@@ -50,10 +51,10 @@ func parse(text string) (Reference, error) {
 	name, repository := text, ""
 	if rest, ok := strings.CutPrefix(text, "["); ok {
 		if repository, name, ok = strings.Cut(rest, "]"); !ok {
-			return Reference{}, errors.New("no ] follows the repository's path")
+			return Reference{}, errors.New("the repository's path has no closing ]")
 		}
 		if repository == "" {
-			return Reference{}, errors.New("the brackets are empty where a repository's path should be")
+			return Reference{}, errors.New("there is no repository path in the brackets")
 		}
 	}
 	r := Reference{repository: repository}
@@ -64,7 +65,7 @@ func parse(text string) (Reference, error) {
 		}
 		d, err := digest.Parse(text)
 		if err != nil {
-			return Reference{}, fmt.Errorf("%q is no digest: %w; nor is it a deployment: booted, staged, rollback, or %d digits or more of an ID", text, err, minID)
+			return Reference{}, fmt.Errorf("%q is neither a digest (%w) nor a deployment: booted, staged, rollback, or %d or more digits of an ID", text, err, minID)
 		}
 		r.digest = d
 	} else {
@@ -137,7 +138,7 @@ func (r Reference) validate() error {
 	case strings.HasPrefix(r.tag, "@"):
 		return fmt.Errorf("tag %q starts with @, which introduces a digest", r.tag)
 	case strings.HasPrefix(r.tag, "[") && r.repository == "":
-		return fmt.Errorf("tag %q starts with [, and no repository's path stands before it", r.tag)
+		return fmt.Errorf("tag %q starts with [, so it needs the repository's path before it", r.tag)
 	case strings.IndexByte(r.tag, 0) >= 0:
 		return fmt.Errorf("tag %q has a NUL byte in it", r.tag)
 	}

@@ -57,25 +57,25 @@ func TestParseRefusesWhatIsNoReference(t *testing.T) {
 	for text, why := range map[string]string{
 		"":                       "names no image",
 		"[/srv/repo]":            "names no image",
-		"[/srv/repo":             "no ]",
-		"[]hello":                "brackets are empty",
+		"[/srv/repo":             "no closing ]",
+		"[]hello":                "no repository path in the brackets",
 		"[/srv/a:b]hello":        "colon",
 		"[:]@sha256:" + hex:      "colon",
 		"[a:b]@booted":           "colon",
-		"@":                      "no digest",
-		"@sha256:00":             "no digest",
-		"@sha256:" + hex + "00":  "no digest",
-		"@SHA256:" + hex:         "no digest",
-		"@md5:" + hex[:32]:       "no digest",
-		"[/srv/repo]@latest":     "no digest",
+		"@":                      "neither a digest",
+		"@sha256:00":             "neither a digest",
+		"@sha256:" + hex + "00":  "neither a digest",
+		"@SHA256:" + hex:         "neither a digest",
+		"@md5:" + hex[:32]:       "neither a digest",
+		"[/srv/repo]@latest":     "neither a digest",
 		"a\x00b":                 "NUL",
 		"[/srv\x00/repo]hello":   "NUL",
-		"[/srv/repo]@sha256:../": "no digest",
-		"@0123456789a":           "12 digits",
-		"@0123456789AB":          "12 digits",
-		"@" + hex + hex + "0":    "no digest",
-		"@other":                 "nor is it a deployment",
-		"@booted ":               "no digest",
+		"[/srv/repo]@sha256:../": "neither a digest",
+		"@0123456789a":           "12 or more digits",
+		"@0123456789AB":          "12 or more digits",
+		"@" + hex + hex + "0":    "neither a digest",
+		"@other":                 "nor a deployment",
+		"@booted ":               "neither a digest",
 	} {
 		t.Run(text, func(t *testing.T) {
 			_, err := reference.Parse(text)
@@ -94,7 +94,7 @@ func TestConstructorsRefuseWhatCouldNotBeParsed(t *testing.T) {
 		"@ at the start":  func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "@hello") },
 		"[ at the start":  func() (reference.Reference, error) { return reference.WithTag("", "[hello") },
 		"no tag":          func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "") },
-		"no digest":       func() (reference.Reference, error) { return reference.WithDigest("/srv/repo", "") },
+		"neither a digest":       func() (reference.Reference, error) { return reference.WithDigest("/srv/repo", "") },
 		"a wrong digest":  func() (reference.Reference, error) { return reference.WithDigest("", "sha256:00") },
 		"no deployment":   func() (reference.Reference, error) { return reference.WithDeployment("", "other") },
 		"a short ID":      func() (reference.Reference, error) { return reference.WithDeployment("", "0123") },
@@ -169,7 +169,7 @@ func TestFindListsWhatIsNear(t *testing.T) {
 	_, err := reference.Find("nothing-like-it", tags)
 	assert.NotContains(t, err.Error(), "hello")
 	_, err = reference.Find("hello", nil)
-	assert.ErrorContains(t, err, "no tags at all")
+	assert.ErrorContains(t, err, "it has no tags")
 	_, err = reference.Find(strings.Repeat("x", 1<<20), tags)
 	assert.ErrorIs(t, err, reference.ErrUnknownTag)
 }

@@ -64,7 +64,7 @@ func (a *auth) read() error {
 			return errors.New("a line is not USER:HASH")
 		}
 		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
-			return fmt.Errorf("user %q: %w: it has to be one of bcrypt's (htpasswd -B)", user, err)
+			return fmt.Errorf("user %q: %w: it must be a bcrypt hash (htpasswd -B)", user, err)
 		}
 		users[user] = []byte(hash)
 		return nil

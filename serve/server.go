@@ -1,13 +1,13 @@
-// Package serve makes a composefs repository a read-only registry, of which
-// unpatched clients pull: that of the OCI's distribution specification 1.1, with
+// Package serve makes a composefs repository a read-only registry, from which ordinary
+// clients pull. It implements pulling as in the OCI's distribution specification 1.1:
 // tags, manifests, blobs, ranges, referrers and the catalog.
 //
-// A manifest names the uncompressed layers, since those are what the repository has;
-// the same image has the same manifest on every host. Where Originals has an image
-// as its registry does, that manifest comes first.
+// A manifest lists the uncompressed layers, because the repository has only those. The
+// same image has the same manifest on every host. If Originals has the manifest of the
+// image's registry, clients get that one.
 //
-// Nothing is written to disk. A layer is put together of the repository's objects
-// while it is sent, and no client gets the end of one that did not come out right.
+// Nothing is written to disk. A layer is put together from the repository's objects
+// while it is sent, and no client gets the end of a layer that is wrong.
 package serve
 
 import (

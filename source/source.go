@@ -1,6 +1,6 @@
-// Package source serves an image of a composefs repository to the copy
-// pipelines of containers/image: the manifest and the config as they were
-// pulled, the layers uncompressed, rebuilt as they are read.
+// Package source serves an image of a composefs repository to copy.Image and other
+// functions of containers/image: the manifest and the config as they were pulled, and
+// the layers uncompressed. Layers are rebuilt while they are read.
 package source
 
 import (
@@ -20,7 +20,7 @@ import (
 // ErrNoCompressedLayer is returned for a blob that the manifest names and the
 // repository has only uncompressed, and for what could only be had with it: the
 // manifest's digest.
-var ErrNoCompressedLayer = errors.New("compressed layers are not in a composefs repository, only what they decompress to")
+var ErrNoCompressedLayer = errors.New("a composefs repository has only the uncompressed layers")
 
 // Source is a types.ImageSource. It may be used concurrently.
 type Source struct {
@@ -85,7 +85,7 @@ func (s *Source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobI
 	if info.Digest == s.image.ConfigDescriptor.Digest {
 		return io.NopCloser(bytes.NewReader(s.image.Config)), int64(len(s.image.Config)), nil
 	}
-	var err error = fmt.Errorf("no blob of this image: %w", composefsrepo.ErrNotFound)
+	var err error = fmt.Errorf("not a blob of this image: %w", composefsrepo.ErrNotFound)
 	for i, l := range s.image.Layers {
 		if l.Digest() == info.Digest {
 			blob, err := s.image.OpenLayer(ctx, i)

@@ -1,11 +1,10 @@
-// Package splitstream reads and writes splitstreams, the files by which a
-// composefs repository remembers other files (the tar of a layer, a manifest, a
-// config): a splitstream rebuilds one file, bit for bit, from bytes of its own
-// and from the contents of objects, which it names by their fs-verity digests.
+// Package splitstream reads and writes splitstreams. A composefs repository has a
+// splitstream for each tar of a layer, each manifest and each config. It rebuilds the
+// file, bit for bit, from bytes of its own and from the contents of objects, which it
+// names by their fs-verity digests.
 //
-// A Reader gives what a splitstream says of itself, its Chunks, and, with the
-// help of something that opens objects, the rebuilt file as a Content. A Writer
-// makes splitstreams.
+// A Reader returns the header of a splitstream, its Chunks, and, with a function that
+// opens objects, the rebuilt file as a Content. A Writer makes splitstreams.
 package splitstream
 
 import (

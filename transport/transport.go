@@ -5,7 +5,7 @@
 //	import _ "github.com/skopeo-cfs/skopeo-cfs/transport"
 //
 // A program that also writes to containers-storage has to call reexec.Init of
-// containers/storage first in main, and end if that returns true.
+// containers/storage first in main, and return if that returns true.
 package transport
 
 import (

@@ -3,7 +3,7 @@
 // their blocks with the objects of a composefs repository. The image arrives with
 // its own manifest, and so with the manifest's digest as well as its image ID.
 //
-// Copy takes the place of copy.Image of containers/image, for all transports.
+// Copy replaces copy.Image of containers/image, for all transports.
 //
 // Each layer that the store lacks goes one of two ways. If the store's driver can
 // take a staged layer, the layer's directory is made here, next to the store's

@@ -16,7 +16,7 @@ func newCatCommand(global *globalOptions) *cobra.Command {
 		Short: "Print a file of an image",
 		Long: `Print the content of a file of an image. Symlinks are followed within the image.
 The content is checked before any of it is printed. On a terminal, control
-characters are spelled out.
+characters are printed as escape sequences.
 
 ` + imageArgument,
 		Example:           `  skopeo-cfs cat @staged /etc/os-release`,
@@ -35,7 +35,7 @@ func cat(ctx context.Context, global *globalOptions, image, path string, stdout 
 			return err
 		}
 		if !n.IsRegular() {
-			return fmt.Errorf("%q is no regular file but a %s", path, kinds[n.Type()].name)
+			return fmt.Errorf("%q is not a regular file but a %s", path, kinds[n.Type()].name)
 		}
 		file, err := files.Open(ctx, n, path)
 		if err != nil {

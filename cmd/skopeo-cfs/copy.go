@@ -49,18 +49,16 @@ func newCopyCommand(global *globalOptions) *cobra.Command {
 		Short: "Copy an image from one place to another",
 		Long: `Copy an image from one place to another.
 
-What arrives of an image in a composefs repository is the same image: its config,
-and so its image ID, byte for byte, and its layers.
+An image from a composefs repository keeps its config, its layers and its image ID.
 
-Into containers-storage with the overlay driver it comes with its manifest, and
-the contents of its files are not copied where the filesystem can share them with
-the repository. Into a registry it comes with its manifest if the registry has the
-compressed layers, or --fetch-missing gets them. Elsewhere the layers are
-uncompressed until a destination compresses them, so the manifest's digest changes,
-but where the manifest lists the uncompressed layers already.
+In containers-storage the image also keeps its manifest. With the overlay driver, its
+files share their blocks with the repository if the filesystem can do that. In a
+registry the image keeps its manifest if the registry has the compressed layers, or if
+--fetch-missing gets them. In other destinations the manifest's digest changes, unless
+the manifest already lists the uncompressed layers.
 
-Where the repository does not have the manifest that a registry has of the image,
-that is looked for (--identity), and checked.`,
+If the repository does not have the manifest that the image has in its registry, copy
+looks for that manifest (--identity) and checks it.`,
 		Example: `  skopeo-cfs copy composefs:quay.io/org/os:42 containers-storage:quay.io/org/os:42
   skopeo-cfs copy 'composefs:[/srv/repo]os' docker://registry.example.com/org/os:42`,
 		Args:              cobra.ExactArgs(2),
@@ -93,13 +91,13 @@ func (o *copyOptions) addFlagsOfMany(flags *pflag.FlagSet) {
 	flags.UintVar(&o.parallelCopies, "image-parallel-copies", 0, "copy at most this `number` of layers at once (default: chosen automatically)")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
 	o.progressFD.addFlags(flags)
-	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: the source's, where the destination takes it)")
+	flags.StringVarP(&o.format, "format", "f", "", "`type` of the manifest at the destination: oci, v2s1 or v2s2 (default: that of the source, if the destination accepts it)")
 	flags.BoolVar(&o.preserveDigests, "preserve-digests", false, "fail if the manifest's digest can't be kept")
 	o.mend.addFlags(flags)
 	o.identity.addFlags(flags)
-	flags.BoolVar(&o.fetchMissing, "fetch-missing", false, "keep the manifest's digest by fetching the compressed layers that the destination lacks from the registry that the image came from; implies --identity origin")
-	flags.BoolVar(&o.signatures, "signatures", true, "copy signatures, and what else refers to the image, along with a manifest that is kept")
-	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "write the contents of files into containers-storage even if blocks could be shared with the repository")
+	flags.BoolVar(&o.fetchMissing, "fetch-missing", false, "fetch the compressed layers that the destination lacks from the registry that the image came from, to keep the manifest's digest; implies --identity origin")
+	flags.BoolVar(&o.signatures, "signatures", true, "copy signatures and attached artifacts if the manifest is kept")
+	flags.BoolVar(&o.noZeroCopy, "no-zero-copy", false, "copy the contents of files into containers-storage instead of sharing blocks with the repository")
 }
 
 // manifestTypes are the values of --format.

@@ -31,18 +31,18 @@ func newCopyToStorageCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy-to-storage",
 		Short: "Copy the image of a bootc deployment into containers-storage",
-		Long: `Copy the image of a bootc deployment into containers-storage, or to another
-target, in place of "bootc image copy-to-storage" and with its defaults.
+		Long: `Copy the image of a bootc deployment into containers-storage, or to another target.
+The command replaces "bootc image copy-to-storage" and has its defaults.
 
-What is copied is the booted deployment itself, also where another has the same
-image name, while current versions of bootc take the first of that name, which
-may be the staged one. With --source it is the deployment of an image of that
-name: the booted one if it is, else the staged one, the rollback, or another; or
-the one that @booted, @staged, @rollback or @ID names. A transport before the
-name makes no difference.
+By default, it copies the image of the booted deployment, even if another deployment
+has the same image name. (Current versions of bootc take the first deployment with the
+name, which may be the staged one.) --source names another deployment: @booted,
+@staged, @rollback, @ID, or the name of its image. If several deployments have an
+image of this name, the booted one comes first, then the staged one, the rollback, and
+the others. A transport before the name makes no difference.
 
-Of a host that is not the running one (--sysroot) nothing is booted: --source has
-to say what is meant, unless there is only one deployment.`,
+With --sysroot, no deployment is booted. Use --source, unless there is only one
+deployment.`,
 		Example: `  skopeo-cfs copy-to-storage
   skopeo-cfs copy-to-storage --source @rollback --target containers-storage:localhost/old
   skopeo-cfs copy-to-storage --unified
@@ -55,7 +55,7 @@ to say what is meant, unless there is only one deployment.`,
 	flags := cmd.Flags()
 	options.addFlags(flags)
 	options.host.addFlags(flags)
-	flags.StringVar(&options.name, "source", "", "`name` of the image of the deployment, or @booted, @staged, @rollback or @ID (default: @booted)")
+	flags.StringVar(&options.name, "source", "", "deployment to copy, by the `name` of its image, or @booted, @staged, @rollback or @ID (default: @booted)")
 	flags.StringVar(&options.targetName, "target", defaultTarget, "`reference` to copy to")
 	flags.BoolVar(&options.unified, "unified", false, "copy into the containers-storage that bootc has for itself, instead of --target; needs root")
 	return cmd

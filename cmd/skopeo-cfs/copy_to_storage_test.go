@@ -97,7 +97,7 @@ func TestCopyToStorageOfAnotherHost(t *testing.T) {
 	h := bootchost.New(t, "sha512", deploymentsOf(bootchost.ManifestDigest, "hello", "sizes")...)
 	to := "dir:" + filepath.Join(t.TempDir(), "image")
 	args := []string{"copy-to-storage", "--insecure-policy", "--sysroot", h.Sysroot, "--target", to}
-	runCommand(t, args...).assertFailure(t, "not the running system's", "@"+h.IDs[0][:12], "@"+h.IDs[1][:12])
+	runCommand(t, args...).assertFailure(t, "not the running system", "@"+h.IDs[0][:12], "@"+h.IDs[1][:12])
 	runCommand(t, append(args, "--source", "quay.io/org/none")...).assertFailure(t, "no such deployment", "quay.io/org/sizes:latest")
 	runCommand(t, append(args, "--source", "@latest")...).assertFailure(t, "@latest")
 	assert.NoDirExists(t, strings.TrimPrefix(to, "dir:"))
@@ -132,7 +132,7 @@ func TestCopyOfADeployment(t *testing.T) {
 		copyImage(t, "composefs:["+h.Repository+"]"+name, to).requireSuccess(t)
 		readImage(t, to).assertIs(t, h.Images[1])
 	}
-	copyImage(t, "composefs:["+h.Repository+"]@booted", "dir:"+t.TempDir()).assertFailure(t, "not the running system's")
+	copyImage(t, "composefs:["+h.Repository+"]@booted", "dir:"+t.TempDir()).assertFailure(t, "not the running system")
 }
 
 // Repositories from before manifests and tags were kept, and before meta.json:

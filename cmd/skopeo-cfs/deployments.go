@@ -29,7 +29,7 @@ type hostOptions struct {
 }
 
 func (o *hostOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.sysroot, "sysroot", "", "`directory` of the root filesystem of a host that is not running; none of its deployments is booted, staged or the rollback (default: that of the running host, /sysroot)")
+	flags.StringVar(&o.sysroot, "sysroot", "", "`directory` of the physical root of a host that is not running; its deployments are named by image or ID (default: the running host's, /sysroot)")
 }
 
 // open opens the host.
@@ -53,16 +53,16 @@ func newDeploymentsCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deployments",
 		Short: "List the deployments of a bootc host",
-		Long: `List the deployments of a bootc host: what each is to the running system, the
-image that it was made of, the digest of that image's manifest, and whether all of
-its layers are in the repository, so that it can be copied. Where a registry is
-known to have the image with another manifest, its digest is shown, too.
+		Long: `List the deployments of a bootc host: the state, the image, the digest of the image's
+manifest, and whether all of its layers are in the repository, so that it can be
+copied. If a registry is known to have the image with another manifest, the list has
+the digest of that one, too.
 
-Each can be named as composefs:@ID, by 12 digits of the ID or more.
+Each deployment can be named as composefs:@ID, with 12 digits of the ID or more.
 
-Where no boot entries can be read, as when the EFI partition is not mounted, it is
-not known which deployment is the rollback: the state of those that may be it is
-unknown.`,
+If no boot entries can be read, for example because the EFI partition is not mounted,
+it is not known which deployment is the rollback. The state of those that may be it is
+then unknown.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return options.run(cmd.Context(), cmd.OutOrStdout())

@@ -41,17 +41,17 @@ func newDiffCommand(global *globalOptions) *cobra.Command {
 downgraded, removed and added, what changed in the config, and how many files.
 
 An image is composefs:[REPOSITORY]NAME, and composefs: can be left out. On a bootc host,
-without arguments, the booted deployment is compared with the staged one; where none is
+without arguments, diff compares the booted deployment with the staged one, or if none is
 staged, the rollback with the booted one.
 
 Packages are those of rpm, dpkg, apk and pacman. Files are compared by type, content,
 mode, owner, extended attributes, target, device and links, not by time. Contents are
 compared by the names of their objects and not read, unless the two repositories have
-different algorithms. "New content" is what the new image has and the old one has not,
-each content once: about what it takes in a repository with the old one.
+different algorithms. "New content" is the size of the contents that only the new image
+has, each counted once. That is about what it adds to a repository with the old one.
 
-With --files each file that differs is listed: A added, D removed, C changed. --files and
---packages compare nothing else.
+--files lists each file that differs: A added, D removed, C changed. With --files or
+--packages, diff compares nothing else.
 
 In a template the fields are .Old and .New (.Name .Digest .ID), .Config (.Field .Key .Old
 .New .Kind), .Packages (.Upgraded and .Downgraded with .Old and .New, .Removed, .Added:
@@ -74,12 +74,12 @@ In a template the fields are .Old and .New (.Name .Digest .ID), .Config (.Field 
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&options.files, "files", false, "list the files that differ")
-	flags.BoolVar(&options.packages, "packages", false, "list the packages that differ, and nothing else")
-	flags.BoolVar(&options.stat, "stat", false, "print numbers, and list nothing")
-	flags.BoolVar(&options.asJSON, "json", false, "print JSON, with all that differs")
-	flags.StringVar(&options.format, "format", "", "print by the Go `template`, or \"json\"")
-	flags.BoolVar(&options.exitCode, "exit-code", false, "end with 1 if the images differ, as with an error, and with 0 if not")
+	flags.BoolVar(&options.files, "files", false, "list only the files that differ")
+	flags.BoolVar(&options.packages, "packages", false, "list only the packages that differ")
+	flags.BoolVar(&options.stat, "stat", false, "print only numbers")
+	flags.BoolVar(&options.asJSON, "json", false, "print all differences as JSON")
+	flags.StringVar(&options.format, "format", "", "print with the Go `template`, or \"json\"")
+	flags.BoolVar(&options.exitCode, "exit-code", false, "exit with 1 if the images differ; errors also exit with 1")
 	cmd.MarkFlagsMutuallyExclusive("stat", "json", "format")
 	return cmd
 }
@@ -212,7 +212,7 @@ func composefsReference(name string) (types.ImageReference, error) {
 func (o *diffOptions) deployments() (refs []types.ImageReference, names []string, err error) {
 	host, err := o.host.open()
 	if err != nil {
-		return nil, nil, fmt.Errorf("without two images to compare: %w", err)
+		return nil, nil, fmt.Errorf("looking for images to compare: %w", err)
 	}
 	booted, err := host.Find(string(bootc.Booted))
 	if err != nil {

@@ -17,16 +17,16 @@ func newExtractCommand(global *globalOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "extract IMAGE PATH DEST",
 		Short: "Copy a file or a directory out of an image",
-		Long: `Copy a file or a directory of an image to DEST; or into DEST where that is a
-directory, under its own name. Symlinks in PATH are followed within the image; those
-that are copied stay symlinks. Of / the content is copied.
+		Long: `Copy a file or a directory of an image to DEST. If DEST is a directory, the copy goes
+into it, under its own name. If PATH is /, the content of the image goes there.
+Symlinks in PATH are followed within the image. Symlinks that are copied stay symlinks.
 
-Root gets owners, all permissions and extended attributes as they are in the image;
-other users own what they copy, without set-id bits. On XFS and btrfs contents share
-their blocks with the repository.
+As root, extract keeps owners, permissions and extended attributes. Other users own
+what they copy, and set-id bits are removed. On XFS and btrfs, contents share their
+blocks with the repository.
 
-Directories that are there stay as they are, and others are added to them. Nothing
-else that is there is replaced. If anything fails, what was copied is removed again.
+Existing directories stay, and new files are added to them. Nothing else that exists is
+replaced. If anything fails, extract removes what it has copied.
 
 ` + imageArgument,
 		Example: `  skopeo-cfs extract @rollback /etc/ssh .
@@ -54,7 +54,7 @@ func extractFiles(ctx context.Context, global *globalOptions, image, from, dest 
 			return err
 		}
 		if result.LeftOut > 0 {
-			logrus.Warnf("%d extended attributes were left out, which the filesystem of %s can't have", result.LeftOut, dest)
+			logrus.Warnf("%d extended attributes were left out: the filesystem of %s does not support them", result.LeftOut, dest)
 		}
 		return nil
 	})

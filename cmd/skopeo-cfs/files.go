@@ -22,14 +22,14 @@ func newFilesCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "files IMAGE [PATH]",
 		Short: "List the files of an image",
-		Long: `List the files of an image, as they are when its layers are mounted; or those at
-PATH. Symlinks in PATH are followed within the image. No content is read.
+		Long: `List the files of an image, or those at PATH, as they are when its layers are mounted.
+Symlinks in PATH are followed within the image. No content is read.
 
 ` + imageArgument + `
 
-Columns are type and permissions, owner, group, size in bytes (of a device its
-number), time in UTC, and name. A name with control characters is quoted. Where a
-layer has something in a directory, but no entry for it, the directory's time is "-".`,
+The columns are type and permissions, owner, group, size in bytes (the number, for a
+device), time in UTC, and name. A name with control characters is quoted. If a layer
+has files in a directory, but no entry for it, the directory's time is "-".`,
 		Example: `  skopeo-cfs files @booted /etc
   skopeo-cfs files --du os:42 /usr/lib
   skopeo-cfs files --json os:42 | jq -r '.[] | select(.xattrs) | .path'`,

@@ -13,7 +13,7 @@ import (
 )
 
 // formatHelp is how flags describe a template.
-const formatHelp = "print each by the Go `template`, or \"json\""
+const formatHelp = "print each with the Go `template`, or \"json\""
 
 // newFormat parses a template as --format has it: of one thing, to which "json",
 // "size" (of bytes, for people) and "join" may be applied. \t and \n stand for a

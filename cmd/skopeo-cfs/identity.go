@@ -34,8 +34,8 @@ type identityOptions struct {
 }
 
 func (o *identityOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.level, "identity", "", "where to look for the registry's manifest of an image from a composefs repository: `stored`, not beyond the repository; local, on this machine; origin, in the registry that it came from, too (default: local, with --origin origin)")
-	flags.StringVar(&o.origin, "origin", "", "`name` of the image in a registry, or oci:PATH for a layout that has it, instead of what the deployment tells")
+	flags.StringVar(&o.level, "identity", "", "`place` to look for the registry's manifest of an image: stored (only in the repository), local (on this machine) or origin (also in the registry that the image came from) (default: local, or origin if --origin is given)")
+	flags.StringVar(&o.origin, "origin", "", "`name` of the image in its registry, or oci:PATH of a layout that has it (default: the name in the deployment)")
 }
 
 // asked tells whether the user has asked for more than is done by default.

@@ -115,7 +115,7 @@ func TestPushKeepsTheDigest(t *testing.T) {
 	assert.Contains(t, got.stderr, "--fetch-missing gets them from "+from+"/org/os")
 	got, made := run("org/os:1")
 	require.Zero(t, got.code, got.stderr)
-	assert.Contains(t, got.stderr, "A new manifest is made, with another digest: the destination lacks compressed layers")
+	assert.Contains(t, got.stderr, "The image gets a new manifest, with another digest: the destination lacks compressed layers")
 	assert.NotEqual(t, o.Digest, made)
 	got, fetched := run("org/other:1", "--preserve-digests", "--fetch-missing")
 	require.Zero(t, got.code, got.stderr)

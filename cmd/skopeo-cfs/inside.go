@@ -52,7 +52,7 @@ func withImage(ctx context.Context, global *globalOptions, name string, do func(
 	defer func() { err = errors.Join(err, src.Close()) }()
 	composefs, ok := src.(*source.Source)
 	if !ok {
-		return fmt.Errorf("image name %q: it is none of the transport %s", name, transport.Transport.Name())
+		return fmt.Errorf("image name %q: it does not belong to the transport %s", name, transport.Transport.Name())
 	}
 	return do(composefs.Image())
 }

@@ -34,11 +34,11 @@ func newInspectCommand(global *globalOptions) *cobra.Command {
 		Short: "Show what an image is",
 		Long: `Show what an image is, as JSON.
 
-Of an image in a composefs repository, "Composefs" has what only the repository
-knows: for each layer the diff ID, the name of the object with its stream, and how
-much of it is in objects and how much in the stream itself; what the image takes in
-the repository, and what it shares with other tagged images; the EROFS images made of
-it, and the deployments that boot from these. All sizes are in bytes.`,
+For an image in a composefs repository, "Composefs" has what only the repository
+knows. For each layer, that is the diff ID, the object with its stream, and the number
+of bytes in objects and in the stream itself. For the image, it is the space that it
+takes and what it shares with other tagged images, its EROFS images, and the
+deployments that boot from them. All sizes are in bytes.`,
 		Example: `  skopeo-cfs inspect composefs:quay.io/org/os:42
   skopeo-cfs inspect --raw 'composefs:[/srv/repo]os' | jq .layers
   skopeo-cfs inspect --format '{{.Name}}@{{.Digest}}' composefs:@booted`,
@@ -51,8 +51,8 @@ it, and the deployments that boot from these. All sizes are in bytes.`,
 	options.registry.addFlags(cmd.Flags(), "", "the registry")
 	options.identity.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&options.raw, "raw", false, "print the manifest as it is; with --config, the config")
-	cmd.Flags().BoolVar(&options.config, "config", false, "print the config in the form of OCI")
-	cmd.Flags().StringVarP(&options.format, "format", "f", "", "print it by the Go `template`, as in {{.Digest}}")
+	cmd.Flags().BoolVar(&options.config, "config", false, "print the config, converted to the OCI format")
+	cmd.Flags().StringVarP(&options.format, "format", "f", "", "print it with the Go `template`, such as {{.Digest}}")
 	cmd.Flags().BoolVarP(&options.noTags, "no-tags", "n", false, "do not list the other tags of the image's repository")
 	return cmd
 }
@@ -141,7 +141,7 @@ func (o *inspectOptions) print(ctx context.Context, src types.ImageSource, sys *
 	}
 	if !o.noTags {
 		if out.RepoTags, err = repoTags(ctx, src, sys); err != nil {
-			return fmt.Errorf("listing the tags of its repository (--no-tags goes without): %w", err)
+			return fmt.Errorf("listing the tags of its repository (--no-tags leaves them out): %w", err)
 		}
 	}
 	if composefs, ok := src.(*source.Source); ok {

@@ -22,8 +22,8 @@ func newLayerCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "layer",
 		Short: "Look into the layers of an image",
-		Long: `Look into the layers of an image. A layer is named by its number, the lowest being
-1, or by its diff ID, of which 12 digits are enough.
+		Long: `Look into the layers of an image. A layer is named by its number, 1 for the lowest,
+or by its diff ID, of which 12 digits are enough.
 
 ` + imageArgument,
 		Args: cobra.NoArgs,
@@ -37,8 +37,8 @@ func newLayerListCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls IMAGE",
 		Short: "List the layers of an image",
-		Long: `List the layers of an image, the lowest first: their numbers, diff IDs, sizes as
-tars, and what created them, as the image's history has it.`,
+		Long: `List the layers of an image, the lowest first: their numbers, diff IDs, the sizes of
+their tars, and what created them, according to the image's history.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeInside(global),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -107,8 +107,8 @@ func newLayerCatCommand(global *globalOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cat IMAGE INDEX|DIFF_ID",
 		Short: "Write a layer's tar to standard output",
-		Long: `Write the tar of a layer to standard output, bit for bit as its diff ID has it. Where
-it is not, that is an error at its end. A terminal is refused.`,
+		Long: `Write the tar of a layer to standard output, as it was pulled. If its digest is not the
+diff ID, the command fails at the end of the tar. Standard output can't be a terminal.`,
 		Example:           `  skopeo-cfs layer cat os:42 3 | tar -tv`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeInside(global, layersInside),
@@ -126,7 +126,7 @@ func catLayer(ctx context.Context, image *composefsrepo.Image, layer string, std
 		return err
 	}
 	if isTerminal(stdout) {
-		return errors.New("standard output is a terminal, which a tar is nothing for")
+		return errors.New("standard output is a terminal: redirect it to a file or a pipe")
 	}
 	content, err := image.OpenLayer(ctx, n)
 	if err != nil {
@@ -142,9 +142,9 @@ func newLayerFilesCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "files IMAGE INDEX|DIFF_ID",
 		Short: "List the entries of a layer",
-		Long: `List the entries of a layer in their order, whiteouts included: .wh.NAME hides NAME
-of the layers below, .wh..wh..opq all that they have in its directory. The columns are
-those of "skopeo-cfs files". No content is read.`,
+		Long: `List the entries of a layer in their order, including whiteouts: .wh.NAME hides NAME in
+the layers below, and .wh..wh..opq hides everything that they have in its directory. The
+columns are those of "skopeo-cfs files". No content is read.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeInside(global, layersInside),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -194,13 +194,13 @@ func findLayer(image *composefsrepo.Image, name string) (int, error) {
 		switch {
 		case !isIt:
 		case found >= 0 && image.Layers[found].Digest() != d:
-			return 0, fmt.Errorf("layer %q: several of the image's layers begin so", name)
+			return 0, fmt.Errorf("layer %q: several layers of the image begin like this", name)
 		case found < 0:
 			found = n
 		}
 	}
 	if found < 0 {
-		return 0, fmt.Errorf("layer %q: the image has layers 1 to %d, and none with such a diff ID", name, len(image.Layers))
+		return 0, fmt.Errorf("layer %q: the image has layers 1 to %d, and none with this diff ID", name, len(image.Layers))
 	}
 	return found, nil
 }

@@ -34,20 +34,21 @@ func newListCommand() *cobra.Command {
 		Short:   "List the tagged images of a composefs repository",
 		Long: `List the tagged images of a composefs repository.
 
-SIZE is that of the uncompressed layers. SHARED and UNIQUE are what an image takes in
-the repository: objects that other tagged images have too, and objects that only this
-image has. An index of images is shown as one; name its manifests by digest.
+SIZE is that of the uncompressed layers. SHARED is the size of an image's objects that
+other tagged images have, too, and UNIQUE that of the objects that only this image has.
+An index of images is shown as such; name its manifests by digest.
 
 A filter is one of
   reference=PATTERN      the tag matches: * and ? as in a shell, without a slash
-  id=ID, digest=DIGEST   the image ID or the manifest's digest begins so
+  id=ID, digest=DIGEST   the image ID or the manifest's digest begins with this
   label=KEY[=VALUE]      the image has this label
   before=TAG, since=TAG  the image was created before or after another
   until=TIME             the image was created before a time or a duration ago (24h)
-Of filters with the same name one has to match, of different ones all.
+If several filters have the same name, one of them has to match. Filters with different
+names all have to match.
 
 In a template the fields are .Tag .Digest .ID .Created .Layers .Size .Shared .Unique
-.Labels and .Error; sizes are in bytes ({{size .Size}} is for people).`,
+.Labels and .Error. Sizes are in bytes; {{size .Size}} prints them as the table does.`,
 		Example: `  skopeo-cfs list
   skopeo-cfs list --filter reference='quay.io/org/*' --sort created /srv/repo
   skopeo-cfs list --format 'table {{.Tag}}\t{{size .Unique}}'`,
@@ -67,7 +68,7 @@ In a template the fields are .Tag .Digest .ID .Created .Layers .Size .Shared .Un
 	flags := cmd.Flags()
 	flags.BoolVar(&options.asJSON, "json", false, "print JSON")
 	flags.StringVar(&options.format, "format", "", formatHelp)
-	flags.StringArrayVarP(&options.filters, "filter", "f", nil, "list only images that match `NAME=VALUE`; see above")
+	flags.StringArrayVarP(&options.filters, "filter", "f", nil, "list only images that match the filter `NAME=VALUE`")
 	flags.StringVar(&options.sort, "sort", "tag", "sort by `field`: "+sortNames())
 	return cmd
 }

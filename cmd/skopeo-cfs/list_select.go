@@ -118,7 +118,7 @@ func createdOf(tag string, all []listed) (time.Time, error) {
 			return *l.Created, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("there is no image with this tag whose date of creation is known")
+	return time.Time{}, fmt.Errorf("no image with this tag has a known creation date")
 }
 
 func filterBefore(tag string, all []listed) (func(listed) bool, error) {

@@ -28,8 +28,8 @@ func newListTagsCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list-tags composefs:[REPOSITORY] | docker://REPOSITORY",
 		Short: "List the tags of a repository",
-		Long: `List the tags of a composefs repository, or of a repository in a registry, in the
-JSON that skopeo prints. The brackets are part of the name; "composefs:" alone is the
+		Long: `List the tags of a composefs repository, or of a repository in a registry, as the JSON
+that skopeo prints. The brackets are part of the name. "composefs:" alone names the
 default repository.`,
 		Example: `  skopeo-cfs list-tags 'composefs:[/srv/repo]'
   skopeo-cfs list-tags docker://registry.example.com/org/os`,

@@ -1,5 +1,5 @@
-// Command skopeo-cfs copies, inspects and lists container images, from composefs
-// repositories as well as from every place that containers/image knows.
+// Command skopeo-cfs copies, inspects, compares and serves container images in composefs
+// repositories. It copies them to and from all transports of containers/image.
 package main
 
 import (

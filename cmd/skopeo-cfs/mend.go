@@ -22,8 +22,8 @@ type mendOptions struct {
 }
 
 func (o *mendOptions) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&o.repair, "repair", false, "restore the zero bytes that some importers lost at the end of layers; all layers are read first")
-	flags.BoolVar(&o.rearchive, "rearchive", false, "if a layer can't be rebuilt, make another image of the same files, with other digests; includes --repair")
+	flags.BoolVar(&o.repair, "repair", false, "restore the zero bytes that some importers lost at the end of layers; reads all layers first")
+	flags.BoolVar(&o.rearchive, "rearchive", false, "if a layer can't be rebuilt, make a new image of the same files, with new digests; includes --repair")
 }
 
 // canMend tells whether the flags do something about the error of a copy.

@@ -10,7 +10,7 @@ import (
 // machine without any of the containers packages.
 func explainPolicy(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading the trust policy: %w; name one with --policy, or do without one by --insecure-policy", err)
+		return fmt.Errorf("reading the trust policy: %w; name one with --policy, or use --insecure-policy", err)
 	}
 	return fmt.Errorf("reading the trust policy: %w", err)
 }

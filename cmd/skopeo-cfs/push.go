@@ -39,7 +39,7 @@ func (o *copyOptions) pushImage(ctx context.Context, policy *signature.PolicyCon
 		return nil, true, fmt.Errorf("%s: the manifest's digest can't be kept: %w; %w", transports.ImageName(i.ref), source.ErrNoCompressedLayer, err)
 	}
 	if !o.quiet && (o.fetchMissing || o.identity.asked() || i.found.Recovered() || errors.Is(err, push.ErrLost) || errors.Is(err, push.ErrBlob)) {
-		fmt.Fprintf(os.Stderr, "A new manifest is made, with another digest: %s\n", oneLine(err))
+		fmt.Fprintf(os.Stderr, "The image gets a new manifest, with another digest: %s\n", oneLine(err))
 	}
 	return nil, false, nil
 }

@@ -37,12 +37,12 @@ func newRootCommand() *cobra.Command {
 		Short: "Take container images out of composefs repositories",
 		Long: `Take container images out of composefs repositories, as they were pulled.
 
-An image in a repository is composefs:[REPOSITORY]NAME, REPOSITORY being the
-path of its directory and NAME a tag ("skopeo-cfs list" shows them) or @DIGEST,
-the digest of a manifest or of a config. Without [REPOSITORY] it is looked up in
-/sysroot/composefs, or for users other than root in ~/.var/lib/composefs.
-On a bootc host NAME may also be @booted, @staged, @rollback, @ID, or the image of
-a deployment ("skopeo-cfs deployments" shows them).
+An image in a repository is named composefs:[REPOSITORY]NAME. REPOSITORY is the path
+of the repository; by default it is /sysroot/composefs for root, and
+~/.var/lib/composefs for other users. NAME is a tag ("skopeo-cfs list" shows them) or
+@DIGEST, the digest of a manifest or a config. On a bootc host, NAME can also be
+@booted, @staged, @rollback, @ID, or the image of a deployment ("skopeo-cfs
+deployments" shows them).
 All other transports (containers-storage, docker, oci, dir, oci-archive,
 docker-archive, …) are those of skopeo; see containers-transports(5).`,
 		Version:       versions(),
@@ -62,17 +62,17 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.BoolVar(&options.debug, "debug", false, "say on standard error what is being done")
-	flags.StringVar(&options.policyPath, "policy", "", "`path` of the trust policy instead of the system's")
-	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, without a look at the trust policy")
+	flags.BoolVar(&options.debug, "debug", false, "print debug messages to standard error")
+	flags.StringVar(&options.policyPath, "policy", "", "`path` of the trust policy (default: the system's)")
+	flags.BoolVar(&options.insecurePolicy, "insecure-policy", false, "accept any image, and don't use the trust policy")
 	flags.StringVar(&options.tmpDir, "tmpdir", "", "`directory` for temporary files that destinations need")
 	flags.StringVar(&options.authFile, "authfile", "", "`path` of the file with registry credentials")
-	flags.DurationVar(&options.timeout, "command-timeout", 0, "`time` after which the command is ended, as in 90s (default: never)")
-	flags.StringVar(&options.architecture, "override-arch", "", "`architecture` to choose from a list of images, instead of this machine's")
-	flags.StringVar(&options.os, "override-os", "", "operating `system` to choose from a list of images, instead of the running one")
-	flags.StringVar(&options.variant, "override-variant", "", "`variant` of the architecture to choose from a list of images")
-	flags.StringVar(&options.registriesDir, "registries.d", "", "`directory` with the configuration of registries' signatures, instead of the system's")
-	flags.StringVar(&options.registriesConf, "registries-conf", "", "`path` of the configuration of registries, instead of the system's")
+	flags.DurationVar(&options.timeout, "command-timeout", 0, "stop the command after this `time`, such as 90s (default: never)")
+	flags.StringVar(&options.architecture, "override-arch", "", "`architecture` to choose from a list of images (default: this machine's)")
+	flags.StringVar(&options.os, "override-os", "", "operating `system` to choose from a list of images (default: this machine's)")
+	flags.StringVar(&options.variant, "override-variant", "", "`variant` of the architecture to choose from a list of images (default: this machine's) (default: this machine's)")
+	flags.StringVar(&options.registriesDir, "registries.d", "", "`directory` with the configuration of signatures in registries (default: the system's)")
+	flags.StringVar(&options.registriesConf, "registries-conf", "", "`path` of the configuration of registries (default: the system's)")
 	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "`prefix` of the user agent that registries see")
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
 		newDeploymentsCommand(&options), newCopyToStorageCommand(&options), newDiffCommand(&options),

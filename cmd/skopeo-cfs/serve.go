@@ -41,26 +41,25 @@ func newServeCommand(global *globalOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [REPOSITORY]",
 		Short: "Serve a composefs repository as a read-only registry",
-		Long: `Serve a composefs repository as a read-only registry, of which podman, bootc,
-docker and other clients pull. Without REPOSITORY it is the default one.
+		Long: `Serve a composefs repository as a read-only registry, from which podman, bootc, docker
+and other clients pull. Without REPOSITORY, serve the default repository.
 
-The image with the tag quay.io/org/os:42 is HOST:5000/quay.io/org/os:42, and
-HOST:5000/org/os:42 if no other registry's image is called that. So the server can be
+The image with the tag quay.io/org/os:42 is HOST:5000/quay.io/org/os:42. It is also
+HOST:5000/org/os:42 if no other registry's image has this name, so the server can be
 the mirror of a registry in registries.conf(5). On a bootc host, the images of the
 deployments are served by their names, and as localhost/bootc:booted, staged and
 rollback.
 
 Images have the image IDs that they had when they were pulled. Their manifests list
-the uncompressed layers; the same image has the same digest on every host. With
---identity origin, images have their registry's manifest and digest as long as that
-has all compressed layers, which then come from there.
+the uncompressed layers, and the same image has the same digest on every host. With
+--identity origin, images have their registry's manifest and digest as long as the
+registry has all compressed layers. The server passes these on.
 
-Without a certificate it serves HTTP, and only to this machine: to serve HTTP to
-others takes --insecure, and clients then need --tls-verify=false.
+Without a certificate, the server speaks HTTP, and only to this machine. To serve HTTP
+to other machines, use --insecure. Clients then need --tls-verify=false.
 
-A socket that systemd passes is served instead of what --listen says. SIGINT or
-SIGTERM ends the server when those that it is sending something to have it all, or
-after --grace.`,
+If systemd passes a socket, the server uses that one and ignores --listen. On SIGINT or
+SIGTERM, the server finishes what it is sending, for as long as --grace, and ends.`,
 		Example: `  skopeo-cfs serve &
   podman pull --tls-verify=false localhost:5000/localhost/bootc:booted
 
@@ -74,16 +73,16 @@ after --grace.`,
 	options.host.addFlags(cmd.Flags())
 	flags, server := cmd.Flags(), &options.server
 	flags.StringArrayVar(&options.listen, "listen", []string{"127.0.0.1:5000"}, "`address` to listen on, HOST:PORT, :PORT or unix:PATH; can be given more than once")
-	flags.BoolVar(&options.insecure, "insecure", false, "serve HTTP to other machines; what is sent, passwords too, can be read and changed on the way")
-	flags.StringArrayVar(&server.Only, "only", nil, "serve only images whose NAME or NAME:TAG matches the `pattern`, in which * stands for anything but /; can be given more than once")
+	flags.BoolVar(&options.insecure, "insecure", false, "serve HTTP to other machines; others on the network can read and change what is sent, including passwords")
+	flags.StringArrayVar(&server.Only, "only", nil, "serve only images whose NAME or NAME:TAG matches the `pattern`, in which * stands for anything except /; can be given more than once")
 	flags.StringVar(&server.Certificate, "tls-cert", "", "`path` of the certificate; it is read again when it is replaced")
 	flags.StringVar(&server.Key, "tls-key", "", "`path` of the certificate's key")
-	flags.StringVar(&server.Passwords, "htpasswd", "", "`path` of a file of users and bcrypt hashes (htpasswd -B), of which clients have to be one")
-	flags.StringVar(&server.Tokens, "token-file", "", "`path` of a file with a token a line, of which clients have to send one, as bearer token or as password")
-	flags.IntVar(&server.MaxClients, "max-clients", 1000, "how many connections are served at once; others wait (0: any number)")
-	flags.StringVar(&options.rate, "rate", "", "how many bytes all clients together are sent in a second, as in 100MB (default: no limit)")
-	flags.DurationVar(&server.Grace, "grace", 30*time.Second, "how long clients may go on when the server is told to end")
-	flags.StringVar(&options.accessLog, "access-log", "", "`path` of a file that gets a line for each request, - for standard output")
+	flags.StringVar(&server.Passwords, "htpasswd", "", "`path` of a file with users and bcrypt hashes (htpasswd -B); clients must log in as one of them")
+	flags.StringVar(&server.Tokens, "token-file", "", "`path` of a file with a token on each line; clients must send one, as bearer token or as password")
+	flags.IntVar(&server.MaxClients, "max-clients", 1000, "serve at most this `number` of connections at once; others wait (0: no limit)")
+	flags.StringVar(&options.rate, "rate", "", "limit for all clients together, in `bytes` a second, such as 100MB (default: no limit)")
+	flags.DurationVar(&server.Grace, "grace", 30*time.Second, "`time` that clients have to finish when the server is told to stop")
+	flags.StringVar(&options.accessLog, "access-log", "", "write a line for each request to the file at `path`, or to standard output if it is -")
 	options.originals.addFlags(flags)
 	return cmd
 }
@@ -120,16 +119,16 @@ func (o *serveOptions) run(ctx context.Context, sys *types.SystemContext, args [
 // complete sets what follows from several flags.
 func (o *serveOptions) complete(args []string) (err error) {
 	if (o.server.Certificate == "") != (o.server.Key == "") {
-		return errors.New("--tls-cert and --tls-key have to be given together")
+		return errors.New("--tls-cert and --tls-key must be given together")
 	}
 	if o.rate != "" {
 		if o.server.Rate, err = units.FromHumanSize(o.rate); err != nil || o.server.Rate <= 0 {
-			return fmt.Errorf("--rate %q is no number of bytes", o.rate)
+			return fmt.Errorf("--rate %q: must be a number of bytes, such as 100MB", o.rate)
 		}
 	}
 	switch {
 	case len(args) > 0 && o.host.sysroot != "":
-		return errors.New("--sysroot names a host with its repository: name no other")
+		return errors.New("--sysroot already names a repository: don't give another one")
 	case len(args) > 0:
 		o.server.Repository = args[0]
 	case o.host.sysroot != "":

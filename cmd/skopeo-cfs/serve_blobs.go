@@ -180,7 +180,7 @@ func (p registryPlace) open(ctx context.Context, b originalBlob) (io.ReadCloser,
 const stallTimeout = time.Minute
 
 // errStalled: a registry has stopped sending a blob.
-var errStalled = fmt.Errorf("nothing has come for %s", stallTimeout)
+var errStalled = fmt.Errorf("no data has come for %s", stallTimeout)
 
 // patient is a blob whose reading ends when nothing comes any more.
 type patient struct {

@@ -31,8 +31,8 @@ type originalsOptions struct {
 
 func (o *originalsOptions) addFlags(flags *pflag.FlagSet) {
 	o.registry.prefix, o.registry.flags = "origin-", flags
-	flags.StringVar(&o.identity.level, "identity", "", "where compressed layers may come from, so that images keep their registry's digest: `stored`, nowhere; local, the layout that --origin names; origin, their registry, too (default: stored, with --origin origin)")
-	flags.StringVar(&o.identity.origin, "origin", "", "`name` in a registry that images may have, or oci:PATH for a layout that has them, besides what their tags and deployments tell")
+	flags.StringVar(&o.identity.level, "identity", "", "`place` from which to pass on compressed layers, so that images keep their registry's digest: stored (none), local (the layout that --origin names) or origin (also their registry) (default: stored, or origin if --origin is given)")
+	flags.StringVar(&o.identity.origin, "origin", "", "`name` that images may have in a registry, or oci:PATH of a layout that has them, in addition to the names in tags and deployments")
 	flags.BoolVar(&o.registry.tlsVerify, "origin-tls-verify", true, "require HTTPS and verify certificates of the registries that images came from")
 }
 
@@ -67,9 +67,9 @@ const (
 )
 
 var (
-	errArtifact = errors.New("it is an artifact, of which the repository has all")
-	errUnknown  = errors.New("no manifest of a registry is known")
-	errNowhere  = errors.New("not all compressed layers can be had")
+	errArtifact = errors.New("it is an artifact, and the repository has all of it")
+	errUnknown  = errors.New("no registry's manifest is known")
+	errNowhere  = errors.New("not all compressed layers are available")
 )
 
 // originals has images as their registries have them: the manifests that package

@@ -127,7 +127,7 @@ func TestServeOriginalsLost(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotEqual(t, o.Digest, made)
 	require.NoError(t, c.Process.Signal(unix.SIGTERM))
-	assert.Contains(t, c.wait(t).stderr, "not all compressed layers can be had: 1 are missing")
+	assert.Contains(t, c.wait(t).stderr, "not all compressed layers are available: 1 are missing")
 	assert.Zero(t, from.blobs.Load())
 }
 

@@ -119,14 +119,14 @@ func (o *copyOptions) send(ctx context.Context, i *identified, s signatures, des
 	case "docker":
 		return o.sendToRegistry(ctx, i, s, dest, fromSys, toSys)
 	}
-	o.staysBehind(s, transports.ImageName(dest)+" has no place for signatures")
+	o.staysBehind(s, transports.ImageName(dest)+" can't store signatures")
 	return nil
 }
 
 // staysBehind says that signatures are not copied.
 func (o *copyOptions) staysBehind(s signatures, why string) {
 	if n := len(s.found); n > 0 && !o.quiet {
-		fmt.Fprintf(os.Stderr, "Not copied: %s, since %s\n", count(n, "signature"), why)
+		fmt.Fprintf(os.Stderr, "Not copied: %s, because %s\n", count(n, "signature"), why)
 	}
 }
 

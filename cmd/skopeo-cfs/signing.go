@@ -29,7 +29,7 @@ type signingOptions struct {
 
 func (o *signingOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.remove, "remove-signatures", false, "do not copy the source's signatures")
-	flags.StringVar(&o.bySigstore, "sign-by-sigstore", "", "sign the copy as the sigstore parameter file at `path` says; see containers-sigstore-signing-params.yaml(5)")
+	flags.StringVar(&o.bySigstore, "sign-by-sigstore", "", "sign the copy with the sigstore parameter file at `path`; see containers-sigstore-signing-params.yaml(5)")
 	flags.StringVar(&o.byPrivateKey, "sign-by-sigstore-private-key", "", "sign the copy with the sigstore private key at `path`")
 	flags.StringVar(&o.passphraseFile, "sign-passphrase-file", "", "read the passphrase of the private key from the file at `path`")
 }
@@ -98,7 +98,7 @@ func promptForPassphrase(ctx context.Context) ([]byte, error) {
 	stdin := int(os.Stdin.Fd())
 	before, err := term.GetState(stdin)
 	if err != nil {
-		return nil, errors.New("standard input is no terminal to ask for the private key's passphrase: --sign-passphrase-file names a file with it")
+		return nil, errors.New("standard input is not a terminal, so the passphrase can't be asked for: use --sign-passphrase-file")
 	}
 	fmt.Fprint(os.Stderr, "Passphrase of the private key: ")
 	defer fmt.Fprintln(os.Stderr)

@@ -35,15 +35,15 @@ func newVerifyCommand() *cobra.Command {
 		Short: "Check a composefs repository, or images of it",
 		Long: `Check a composefs repository: every object against its name, by the kernel's
 measurement where it has fs-verity; manifests and configs against their digests; each
-layer against its diff ID; and that every link, tag and reference leads to what is
-there. On a bootc host, every deployment must have its EROFS image.
+layer against its diff ID; and that every link, tag and reference leads to something
+that exists. On a bootc host, every deployment must have its EROFS image.
 
-With IMAGEs, those are checked, and all that they refer to. An IMAGE is
+With IMAGEs, only these and what they refer to are checked. An IMAGE is
 composefs:[REPOSITORY]NAME or NAME alone.
 
-Of each damage, the report says which images and which of their files it touches, and
-what to do. Objects that nothing refers to are counted, and are no damage. The exit
-code is 0 only if nothing is damaged.`,
+For each damage, the report says which images and files it touches, and what to do.
+Objects that nothing refers to are counted, but are not a damage. The exit code is 0
+only if nothing is damaged.`,
 		Example: `  skopeo-cfs verify
   skopeo-cfs verify @booted
   skopeo-cfs verify --repository /srv/repo --json | jq .damages`,
@@ -52,7 +52,7 @@ code is 0 only if nothing is damaged.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&options.repository, "repository", "", "`path` of the repository, where no IMAGE has one (default: /sysroot/composefs, or ~/.var/lib/composefs)")
+	flags.StringVar(&options.repository, "repository", "", "`path` of the repository, if no IMAGE names one (default: /sysroot/composefs, or ~/.var/lib/composefs)")
 	flags.BoolVar(&options.asJSON, "json", false, "print JSON")
 	flags.BoolVarP(&options.quiet, "quiet", "q", false, "show no progress")
 	return cmd
@@ -115,7 +115,7 @@ func (o *verifyOptions) parse(args []string) (refs []reference.Reference, path s
 			at = o.repository
 		}
 		if len(refs) > 0 && at != path {
-			return nil, "", errors.New("the images are of several repositories: verify those of one at a time")
+			return nil, "", errors.New("the images are in several repositories: verify one repository at a time")
 		}
 		refs, path = append(refs, ref), at
 	}

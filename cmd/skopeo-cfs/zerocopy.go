@@ -45,7 +45,7 @@ func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyCon
 	kept := i.found != nil && digest.FromBytes(copied) == i.found.Digest()
 	err = o.send(ctx, i, attachments, dest, kept, options.SourceCtx, options.DestinationCtx)
 	if err != nil && ctx.Err() == nil && !o.source.flags.Changed("signatures") {
-		logrus.Warnf("The image is copied, but not all that is attached to it: %s", oneLine(err))
+		logrus.Warnf("The image was copied, but not everything attached to it: %s", oneLine(err))
 		err = nil
 	}
 	return copied, err

@@ -1,5 +1,5 @@
-// Package await calls what hears of no context: containers/storage above all,
-// which waits for the locks of other programs in the kernel.
+// Package await calls functions that take no context, such as those of
+// containers/storage, which wait in the kernel for the locks of other programs.
 package await
 
 import (

@@ -1,6 +1,6 @@
-// Package beneath opens files below a directory whose content nobody vouches
-// for: no path leads out of it, no symlink is followed, and no more is read of a
-// file than was asked for.
+// Package beneath opens files below a directory whose content is not trusted: no
+// path leads out of it, no symlink is followed, and no more of a file is read than
+// was asked for.
 package beneath
 
 import (

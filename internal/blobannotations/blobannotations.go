@@ -1,4 +1,4 @@
-// Package blobannotations knows the annotations that speak of a compressed blob.
+// Package blobannotations knows the annotations that describe a compressed blob.
 package blobannotations
 
 import (

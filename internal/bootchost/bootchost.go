@@ -1,6 +1,6 @@
-// Package bootchost lays out bootc hosts for tests: a root directory with a
-// physical root in sysroot, whose repository is one of the fixtures, and with
-// what the running system tells of itself in proc and run.
+// Package bootchost makes bootc hosts for tests: a root directory with a physical
+// root in sysroot, whose repository is one of the fixtures, and with the files in
+// proc and run that describe the running system.
 package bootchost
 
 import (

@@ -1,6 +1,5 @@
-// Package damaged makes repositories for tests with the images of the fixtures,
-// but such that streams of layers do not rebuild the layers: as importers left
-// them that had a fault.
+// Package damaged makes repositories for tests with the images of the fixtures, in
+// which the streams do not rebuild the layers, as faulty importers left them.
 package damaged
 
 import (

@@ -1,5 +1,4 @@
-// Package defaultrepo knows where the composefs repository is that is meant where
-// none is named.
+// Package defaultrepo knows the path of the default composefs repository.
 package defaultrepo
 
 import (

@@ -1,5 +1,5 @@
-// Package flock takes flock(2) locks without waiting in the kernel, where the end
-// of a context would not be heard.
+// Package flock takes flock(2) locks without waiting in the kernel, so that a wait
+// ends when its context does.
 package flock
 
 import (

@@ -37,7 +37,7 @@ func FindDeployment(host *bootc.Host, name string) (*bootc.Deployment, error) {
 		return nil, fmt.Errorf("image of a deployment in %s: %w", host.Sysroot, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w in %s: none is of an image %.300q, but of %.1000q", bootc.ErrNotFound, host.Sysroot, name, distinct(names))
+		return nil, fmt.Errorf("%w in %s: none has the image %.300q; there is %.1000q", bootc.ErrNotFound, host.Sysroot, name, distinct(names))
 	}
 	var found []*bootc.Deployment
 	for i := range host.Deployments {

@@ -1,3 +1,3 @@
-// Package house has the tests that hold for the module as a whole: which package
-// may import which, and what the packages export.
+// Package house has tests of the module as a whole: which package may import which,
+// and what the packages export.
 package house

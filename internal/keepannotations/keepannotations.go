@@ -1,7 +1,7 @@
 // Package keepannotations keeps the annotations of layers in copies of images.
-// copy.Image of containers/image loses those of a layer that it compresses, and
-// keeps them where it finds the compressed blob at the destination: so the same
-// image would have another digest in the second copy than in the first.
+// copy.Image of containers/image loses the annotations of a layer that it compresses,
+// but keeps them if it finds the compressed blob at the destination. So the second copy
+// of an image would have another digest than the first.
 package keepannotations
 
 import (
@@ -22,7 +22,7 @@ import (
 
 // ErrUnsupported: an option of the copy can't be served together with annotations
 // that have to be kept.
-var ErrUnsupported = errors.New("can't be done where annotations of layers are to be kept")
+var ErrUnsupported = errors.New("not supported if annotations of layers are kept")
 
 // Of returns the annotations of each layer of the manifest that is an image's at
 // its source, without those that are wrong of a layer which is compressed anew; nil
@@ -106,7 +106,7 @@ func loses(dest types.ImageReference, options *copy.Options) bool {
 // nothing does. destination serves fewer of them than the library's own.
 func split(dest types.ImageReference, options *copy.Options) (unsigned, sign *copy.Options, err error) {
 	if options.DestinationTimestamp != nil && dest.Transport().Name() == "oci-archive" {
-		return nil, nil, fmt.Errorf("setting timestamps in an archive %w", ErrUnsupported)
+		return nil, nil, fmt.Errorf("setting timestamps in an archive: %w", ErrUnsupported)
 	}
 	if len(options.Signers) == 0 && options.SignBy == "" && options.SignBySigstorePrivateKeyFile == "" {
 		return options, nil, nil

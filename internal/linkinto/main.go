@@ -1,9 +1,9 @@
 // Command linkinto adds the transport composefs: to a source tree of podman,
-// buildah or skopeo: the module, an import, the entries in vendor, and on demand
-// the call by which images share their blocks with a repository.
+// buildah or skopeo: the module, an import, the entries in vendor, and with
+// --share-blocks the call that makes images share their blocks with a repository.
 //
-// It prepares everything before it changes a file, and refuses a tree that it does
-// not understand without changing anything.
+// It prepares everything before it changes a file. If it does not understand a tree,
+// it changes nothing.
 package main
 
 import (

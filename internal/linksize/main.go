@@ -1,5 +1,5 @@
 // Command linksize prints what linking this module adds to a program that is
-// built on containers/image: to its size, and to what happens before main.
+// built on containers/image: to its size, and to the time before main.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package lostzeros finds the zeros that some importers lost: those of March to
-// May 2026 wrote layers without the zero bytes that follow the two blocks that
-// end a tar, which writers of tars add to fill a record.
+// Package lostzeros finds the zeros that some importers lost. A tar ends with two
+// blocks of zeros, and many programs that write tars add more zeros to fill a record.
+// Importers from March to May 2026 did not store these additional zeros.
 package lostzeros
 
 import (

@@ -1,5 +1,5 @@
 // Package needs skips tests that can't run on this machine. In the gate, which
-// installs every tool, a missing tool is a failure.
+// installs every tool, a test fails if a tool is missing.
 package needs
 
 import (

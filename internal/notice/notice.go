@@ -1,5 +1,5 @@
-// Package notice carries what a user should hear of while a call is under way, from
-// the packages, which print nothing, to a program that does.
+// Package notice takes messages to the user from the packages, which print nothing, to
+// the program, which prints them while a call is running.
 package notice
 
 import (

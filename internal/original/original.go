@@ -1,5 +1,6 @@
-// Package original has, for tests, images as registries have them: with compressed
-// layers. It lays them out in the ways in which hosts come by them, and serves them.
+// Package original has images for tests as registries have them: with compressed
+// layers. It adds them to repositories in all the ways in which hosts get them, and
+// pushes them to registries.
 package original
 
 import (

@@ -1,6 +1,6 @@
-// Package registries opens repositories of registries for what containers/image has
-// no interface to: mounting blobs, and what refers to an image. The user's
-// credentials, certificates and registries.conf are those of containers/image.
+// Package registries opens repositories in registries for operations that
+// containers/image has no interface for: mounting blobs, and finding what refers to an
+// image. Credentials, certificates and registries.conf are those of containers/image.
 package registries
 
 import (

@@ -1,7 +1,7 @@
 // Package repomaker makes composefs repositories for tests and benchmarks, from
-// tars and from OCI layouts, such as importers write them; and, for the tests of
-// what must be refused, such as they don't. What it writes is for this machine
-// and this hour: nothing is synced to disk.
+// tars and from OCI layouts, as importers write them. For tests of what must be
+// refused, it also makes repositories that no importer would write. Nothing is synced
+// to disk.
 package repomaker
 
 import (

@@ -1,4 +1,4 @@
-// Package sources has what the image sources of this module have in common.
+// Package sources has the code that the image sources of this module share.
 package sources
 
 import (

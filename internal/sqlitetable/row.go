@@ -107,7 +107,7 @@ func (r *Row) integer(index int) (int64, error) {
 	case c.kind == 8 || c.kind == 9:
 		return int64(c.kind - 8), nil
 	case c.kind < 1 || c.kind > 6:
-		return 0, fmt.Errorf("%w: column %d is no integer", ErrCorrupt, index)
+		return 0, fmt.Errorf("%w: column %d is not an integer", ErrCorrupt, index)
 	}
 	var b [8]byte
 	if _, err := io.ReadFull(r.payload, b[8-c.size:]); err != nil {

@@ -1,5 +1,5 @@
 // Package tarend tells whether a tar has its end: the two blocks of zeros that
-// mark it. Package archive/tar takes a tar without them for a complete one.
+// mark it. Package archive/tar also accepts a tar without them.
 package tarend
 
 import (

@@ -1,5 +1,5 @@
-// Package usage tells how much of a composefs repository its images take, and what
-// they have in common.
+// Package usage computes how much space images take in a composefs repository, and how
+// much of it they share.
 package usage
 
 import (

@@ -1,6 +1,6 @@
-// Package verity enables fs-verity for tests. They need a filesystem that has it
-// below TMPDIR; `make vm-test` runs them in a virtual machine, for where the
-// kernel at hand has none.
+// Package verity enables fs-verity for tests. They need a filesystem with fs-verity
+// below TMPDIR. `make vm-test` runs them in a virtual machine, in case this kernel has
+// no fs-verity.
 package verity
 
 import (

@@ -1,3 +1,3 @@
-// Package vmtest has tests that run in a virtual machine: those of what needs a
-// kernel with fs-verity, on filesystems that have it.
+// Package vmtest has tests that run in a virtual machine, because they need a kernel
+// and filesystems with fs-verity.
 package vmtest

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errRoot = fmt.Errorf("%w: the root directory is none", ErrUnusual)
+var errRoot = fmt.Errorf("%w: the root entry is not a directory", ErrUnusual)
 
 // root handles an entry that sets what the root directory has.
 func (s *scanner) root(h *tar.Header) error {
@@ -41,7 +41,7 @@ func (s *scanner) parents(dir string) error {
 		return nil
 	case nothing:
 	default:
-		return fmt.Errorf("%w: its directory %q is none", ErrUnusual, dir)
+		return fmt.Errorf("%w: its parent %q is not a directory", ErrUnusual, dir)
 	}
 	if err := s.parents(path.Dir(dir)); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (s *scanner) link(h *tar.Header, name string, m *metadata) error {
 	target := strings.TrimLeft(filepath.Clean("/"+h.Linkname), "/")
 	targetKind := s.kinds.at(target)
 	if targetKind != file && targetKind != symlink && targetKind != device {
-		return fmt.Errorf("%w: a hard link to %q, which is no file of the layer", ErrUnusual, h.Linkname)
+		return fmt.Errorf("%w: a hard link to %q, which is not a file of the layer", ErrUnusual, h.Linkname)
 	}
 	// containers/storage cleans the target for the link, but asks the kernel about
 	// it as it is before it sets the metadata. These the kernel sees otherwise.

@@ -16,11 +16,11 @@ func (m idMaps) empty() bool { return len(m.uids) == 0 && len(m.gids) == 0 }
 func (m idMaps) toHost(uid, gid int) (int, int, error) {
 	hostUID, ok := mapID(uid, m.uids)
 	if !ok {
-		return 0, 0, fmt.Errorf("no ID map has its user %d", uid)
+		return 0, 0, fmt.Errorf("its user %d is not in the ID map", uid)
 	}
 	hostGID, ok := mapID(gid, m.gids)
 	if !ok {
-		return 0, 0, fmt.Errorf("no ID map has its group %d", gid)
+		return 0, 0, fmt.Errorf("its group %d is not in the ID map", gid)
 	}
 	return hostUID, hostGID, nil
 }

@@ -183,7 +183,7 @@ func checkOrdinary(h *tar.Header) error {
 		if h.Size == 0 {
 			return nil
 		}
-		return fmt.Errorf("%w: content of what has none", ErrUnusual)
+		return fmt.Errorf("%w: content of an entry that can't have any", ErrUnusual)
 	default:
 		return fmt.Errorf("%w: an entry of type %q", ErrUnusual, h.Typeflag)
 	}

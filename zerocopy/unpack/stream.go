@@ -90,7 +90,7 @@ func shrunk(file *os.File, err error) error {
 // was taken out.
 func (s *stream) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekCurrent || offset < 0 || offset > s.skipped {
-		return 0, fmt.Errorf("%w: content of what has none", ErrUnusual)
+		return 0, fmt.Errorf("%w: content of an entry that can't have any", ErrUnusual)
 	}
 	s.skipped -= offset
 	return offset, nil // all that the reader does is to subtract two of them

@@ -1,11 +1,10 @@
-// Package unpack unpacks a layer's tar into a directory, as containers/storage
-// does it, where the contents of the tar's files lie in files already: it clones
-// those instead of writing them, reads each once for the digests, and does so on
-// all cores.
+// Package unpack unpacks a layer's tar into a directory, as containers/storage does it.
+// The contents of the tar's files are in files already. The package clones these
+// instead of writing them, reads each once for the digests, and does so on all cores.
 //
-// It unpacks what layers are made of, each entry once and in its place. What is
-// out of the ordinary (sparse files, a path through a symlink, an entry in place
-// of another, …) it refuses with ErrUnusual, for containers/storage to judge.
+// It unpacks ordinary layers. It refuses unusual entries (sparse files, a path through a
+// symlink, an entry that replaces another, …) with ErrUnusual. containers/storage then
+// extracts the layer.
 package unpack
 
 import (
@@ -23,7 +22,7 @@ import (
 var (
 	// ErrUnusual: the tar has something that only the extraction of
 	// containers/storage itself is to judge.
-	ErrUnusual = errors.New("out of the ordinary")
+	ErrUnusual = errors.New("unusual entry")
 	// ErrTar: the pieces make up no tar; a file among them may be damaged.
 	ErrTar = errors.New("not a valid tar")
 )

@@ -1,4 +1,4 @@
-// Command sharing is transport, with the call by which blocks are shared.
+// Command sharing is the command transport with a call that shares blocks.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command transport is without, with the transport composefs:.
+// Command transport is the command without, plus the transport composefs:.
 package main
 
 import (
