@@ -73,7 +73,7 @@ func TestRepositoryWithVerityDemandsItOfEveryObject(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = open(t, path).OpenObject(d)
 	assert.ErrorIs(t, err, composefsrepo.ErrVerity)
-	assert.ErrorContains(t, err, "demands it")
+	assert.ErrorContains(t, err, "requires it")
 
 	require.NoError(t, os.Remove(filepath.Join(path, "meta.json")))
 	_, _, err = open(t, path).OpenObject(d)

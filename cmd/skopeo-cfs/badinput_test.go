@@ -52,7 +52,7 @@ var badInput = map[string]bad{
 	},
 	"unknown tag":    {make: fixture("helo", nil), texts: []string{"no such tag", "helo", `"localhost/hello:latest"`}},
 	"no tag":         {make: fixture("", nil), texts: []string{"names no image"}},
-	"no bracket":     {make: func(testing.TB) string { return "[/srv/repo" }, texts: []string{"no ]"}},
+	"no bracket":     {make: func(testing.TB) string { return "[/srv/repo" }, texts: []string{"no closing ]"}},
 	"bad digest":     {make: fixture("@sha256:123", nil), texts: []string{"sha256:123", "digest"}},
 	"unknown digest": {make: fixture("@"+digestOfNothing, nil), texts: []string{digestOfNothing, "not in the repository"}},
 	"ambiguous name": {make: fixture("hello", func(f forge) {
@@ -139,7 +139,7 @@ var badInput = map[string]bad{
 	},
 	"manifest that does not hash to its name": {
 		make:  forgedImage(func(_ forge, i *forged) { i.manifestDigest = digestOfNothing }),
-		texts: []string{"manifest " + digestOfNothing, "does not match its digest", "can be had as @sha256:"},
+		texts: []string{"manifest " + digestOfNothing, "does not match its digest", "name the image as @sha256:"},
 	},
 	"layer that does not hash to its diff ID": {
 		make: forgedImage(func(f forge, i *forged) {

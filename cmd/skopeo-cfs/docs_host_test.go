@@ -315,7 +315,7 @@ func (h *documentedHost) run(t *testing.T, steps []step) []ran {
 	require.NoError(t, os.Chmod(filepath.Join(out, "skopeo-cfs"), 0o755))
 	script, err := filepath.Abs("testdata/documented-host")
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for one that does not end
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // for one that does not end
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", script, dir, out, h.binary, h.booted, strconv.Itoa(len(steps)))
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/root", "LANG=C.UTF-8", "TZ=UTC", "BUILDAH_ISOLATION=chroot"}

@@ -210,3 +210,28 @@ func pattern(want string) string {
 	}
 	return `\A` + b.String() + `\z`
 }
+
+// The errors that docs/troubleshooting.md explains are those of the sources.
+func TestTheErrorsInTroubleshootingAreThoseOfTheSources(t *testing.T) {
+	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	require.NoError(t, err)
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(page), -1)
+	require.NotEmpty(t, rows)
+	var sources strings.Builder
+	for _, pattern := range []string{"*.go", "../../*/*.go", "../../zerocopy/unpack/*.go", "../../internal/*/*.go"} {
+		paths, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				source, err := os.ReadFile(path)
+				require.NoError(t, err)
+				sources.Write(source)
+			}
+		}
+	}
+	for _, row := range rows {
+		if row[1] != "Source image rejected" { // of containers/image
+			assert.True(t, strings.Contains(sources.String(), row[1]), row[1])
+		}
+	}
+}

@@ -34,7 +34,7 @@ func TestPreserveDigests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			copyImage(t, "composefs:["+repo+"]hello", test.to, test.flags...).
-				assertFailure(t, "the manifest's digest can't be kept", "compressed layers are not in a composefs repository")
+				assertFailure(t, "the manifest's digest can't be kept", "a composefs repository has only the uncompressed layers")
 		})
 	}
 	assert.NoDirExists(t, filepath.Join(dir, "none"))
