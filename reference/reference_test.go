@@ -87,19 +87,19 @@ func TestParseRefusesWhatIsNoReference(t *testing.T) {
 
 func TestConstructorsRefuseWhatCouldNotBeParsed(t *testing.T) {
 	for name, construct := range map[string]func() (reference.Reference, error){
-		"] in the path":   func() (reference.Reference, error) { return reference.WithTag("/srv/a]b", "hello") },
-		": in the path":   func() (reference.Reference, error) { return reference.WithTag("/srv/a:b", "hello") },
-		": and a digest":  func() (reference.Reference, error) { return reference.WithDigest("/srv/a:b", "sha256:"+hex) },
-		": and an ID":     func() (reference.Reference, error) { return reference.WithDeployment("/srv/a:b", hex) },
-		"@ at the start":  func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "@hello") },
-		"[ at the start":  func() (reference.Reference, error) { return reference.WithTag("", "[hello") },
-		"no tag":          func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "") },
-		"neither a digest":       func() (reference.Reference, error) { return reference.WithDigest("/srv/repo", "") },
-		"a wrong digest":  func() (reference.Reference, error) { return reference.WithDigest("", "sha256:00") },
-		"no deployment":   func() (reference.Reference, error) { return reference.WithDeployment("", "other") },
-		"a short ID":      func() (reference.Reference, error) { return reference.WithDeployment("", "0123") },
-		"an ID and a ]":   func() (reference.Reference, error) { return reference.WithDeployment("/srv/a]b", hex) },
-		"not even a text": func() (reference.Reference, error) { return reference.WithDigest("", "\x00") },
+		"] in the path":    func() (reference.Reference, error) { return reference.WithTag("/srv/a]b", "hello") },
+		": in the path":    func() (reference.Reference, error) { return reference.WithTag("/srv/a:b", "hello") },
+		": and a digest":   func() (reference.Reference, error) { return reference.WithDigest("/srv/a:b", "sha256:"+hex) },
+		": and an ID":      func() (reference.Reference, error) { return reference.WithDeployment("/srv/a:b", hex) },
+		"@ at the start":   func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "@hello") },
+		"[ at the start":   func() (reference.Reference, error) { return reference.WithTag("", "[hello") },
+		"no tag":           func() (reference.Reference, error) { return reference.WithTag("/srv/repo", "") },
+		"neither a digest": func() (reference.Reference, error) { return reference.WithDigest("/srv/repo", "") },
+		"a wrong digest":   func() (reference.Reference, error) { return reference.WithDigest("", "sha256:00") },
+		"no deployment":    func() (reference.Reference, error) { return reference.WithDeployment("", "other") },
+		"a short ID":       func() (reference.Reference, error) { return reference.WithDeployment("", "0123") },
+		"an ID and a ]":    func() (reference.Reference, error) { return reference.WithDeployment("/srv/a]b", hex) },
+		"not even a text":  func() (reference.Reference, error) { return reference.WithDigest("", "\x00") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := construct()
