@@ -70,7 +70,7 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	flags.DurationVar(&options.timeout, "command-timeout", 0, "stop the command after this `time`, such as 90s (default: never)")
 	flags.StringVar(&options.architecture, "override-arch", "", "`architecture` to choose from a list of images (default: this machine's)")
 	flags.StringVar(&options.os, "override-os", "", "operating `system` to choose from a list of images (default: this machine's)")
-	flags.StringVar(&options.variant, "override-variant", "", "`variant` of the architecture to choose from a list of images (default: this machine's) (default: this machine's)")
+	flags.StringVar(&options.variant, "override-variant", "", "`variant` of the architecture to choose from a list of images (default: this machine's)")
 	flags.StringVar(&options.registriesDir, "registries.d", "", "`directory` with the configuration of signatures in registries (default: the system's)")
 	flags.StringVar(&options.registriesConf, "registries-conf", "", "`path` of the configuration of registries (default: the system's)")
 	flags.StringVar(&options.userAgentPrefix, "user-agent-prefix", "", "`prefix` of the user agent that registries see")
