@@ -40,6 +40,7 @@ type copyOptions struct {
 	signatures      bool
 	progressFD      progressFD
 	recipient       recipientOptions
+	batch           *batch // nil but in a sync
 }
 
 func newCopyCommand(global *globalOptions) *cobra.Command {

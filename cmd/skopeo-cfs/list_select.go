@@ -82,11 +82,17 @@ func filterList(images []listed, filters []string) ([]listed, error) {
 }
 
 func filterReference(pattern string, _ []listed) (func(listed) bool, error) {
+	match, err := matchTags(pattern)
+	return func(l listed) bool { return match(l.Tag) }, err
+}
+
+// matchTags returns what tells whether a tag matches a pattern, as of path.Match.
+func matchTags(pattern string) (func(tag string) bool, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pattern %.300q: %w", pattern, err)
 	}
-	return func(l listed) bool {
-		matches, _ := path.Match(pattern, l.Tag) // the pattern is well-formed
+	return func(tag string) bool {
+		matches, _ := path.Match(pattern, tag) // the pattern is well-formed
 		return matches
 	}, nil
 }

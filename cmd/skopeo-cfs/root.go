@@ -77,7 +77,7 @@ docker-archive, …) are those of skopeo; see containers-transports(5).`,
 	root.AddCommand(newCopyCommand(&options), newInspectCommand(&options), newListCommand(), newListTagsCommand(&options),
 		newDeploymentsCommand(&options), newCopyToStorageCommand(&options), newDiffCommand(&options),
 		newFilesCommand(&options), newCatCommand(&options), newExtractCommand(&options), newLayerCommand(&options),
-		newVerifyCommand(), newServeCommand(&options))
+		newVerifyCommand(), newServeCommand(&options), newSyncCommand(&options))
 	return root
 }
 

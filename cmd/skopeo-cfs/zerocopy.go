@@ -38,10 +38,14 @@ func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyCon
 	if judged != policy {
 		defer judged.Destroy()
 	}
-	copied, err := o.copyIdentified(ctx, judged, dest, i, options)
+	copied, err := o.batch.skip(ctx, dest, i.ref)
+	if err == nil && copied == nil {
+		copied, err = o.copyIdentified(ctx, judged, dest, i, options)
+	}
 	if err != nil {
 		return nil, err
 	}
+	o.batch.learn(copied, dest)
 	kept := i.found != nil && digest.FromBytes(copied) == i.found.Digest()
 	err = o.send(ctx, i, attachments, dest, kept, options.SourceCtx, options.DestinationCtx)
 	if err != nil && ctx.Err() == nil && !o.source.flags.Changed("signatures") {
@@ -82,7 +86,8 @@ func (o *copyOptions) copyReference(ctx context.Context, policy *signature.Polic
 	if i.found != nil {
 		copyOptions.Index = i.found.Index
 	}
-	copied, stats, err := zerocopy.Image(ctx, policy, dest, src, options, copyOptions)
+	copied, stats, err := zerocopy.Image(ctx, policy, dest, o.batch.source(src, dest), options, copyOptions)
 	progress.end(stats, err)
+	o.batch.note(stats)
 	return copied, err
 }
