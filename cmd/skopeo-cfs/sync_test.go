@@ -312,6 +312,12 @@ func TestSyncIntoStorage(t *testing.T) {
 // before and one more.
 func newShared(t testing.TB, names ...string) string {
 	t.Helper()
+	return newSharedListing(t, repomaker.Gzip, names...)
+}
+
+// newSharedListing is newShared with manifests that list the layers as listing says.
+func newSharedListing(t testing.TB, listing repomaker.Listing, names ...string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "repository")
 	maker, err := repomaker.Create(path, fsverity.SHA512, repomaker.Options{})
 	require.NoError(t, err)
@@ -322,7 +328,7 @@ func newShared(t testing.TB, names ...string) string {
 			content[i] = byte(i*i>>7) ^ byte(i>>(n+3))
 		}
 		layers = append(layers, tarOf(t, strings.TrimSuffix(name[strings.LastIndex(name, "/")+1:], ":1"), content))
-		image := repomaker.Image{}
+		image := repomaker.Image{Listing: listing}
 		for _, l := range layers {
 			image.Layers = append(image.Layers, repomaker.Layer{Tar: bytes.NewReader(l)})
 		}
@@ -338,9 +344,10 @@ func newShared(t testing.TB, names ...string) string {
 func TestSyncSendsWhatImagesShareOnce(t *testing.T) {
 	t.Parallel()
 	names := []string{"quay.io/org/a:1", "quay.io/org/b:1", "quay.io/org/c:1"}
-	for _, transport := range []string{"docker", "oci"} {
-		t.Run(transport, func(t *testing.T) {
-			repo, registry := newShared(t, names...), watchRegistry(t)
+	for name, listing := range map[string]repomaker.Listing{"docker": repomaker.Gzip, "oci": repomaker.Gzip, "docker, raw": repomaker.Uncompressed, "oci, raw": repomaker.Uncompressed} {
+		t.Run(name, func(t *testing.T) {
+			transport, _, _ := strings.Cut(name, ",")
+			repo, registry := newSharedListing(t, listing, names...), watchRegistry(t)
 			to, named := "docker://"+registry.host+"/mirror", "docker://"+registry.host+"/mirror/%s:1"
 			if transport == "oci" {
 				to = "oci:" + filepath.Join(t.TempDir(), "layout")
@@ -405,8 +412,8 @@ func manifestOf(t testing.TB, name string) manifest.Manifest {
 	return m
 }
 
-// newUnending returns a repository with two images and a third that comes to no end;
-// once mended, it does.
+// newUnending returns a repository with four images, of which the third comes to no
+// end; once mended, it does.
 func newUnending(t testing.TB) (repo string, mend func()) {
 	t.Helper()
 	f := newForge(t)
@@ -415,6 +422,7 @@ func newUnending(t testing.TB) (repo string, mend func()) {
 	i := f.image()
 	f.largeLayer(i, endless, false)
 	f.tag("localhost%2Fthird:1", i)
+	f.tag("localhost%2Fzero:1", f.image(tarOf(t, "zero", []byte("zero"))))
 	return f.repo, func() { f.tag("localhost%2Fthird:1", f.image(tarOf(t, "third", []byte("third")))) }
 }
 
@@ -439,7 +447,7 @@ func interruptions(t *testing.T) map[string]interruption {
 				return registry.uploaded > pieceSize
 			},
 			left: func(t *testing.T) (names []string) {
-				for _, name := range []string{"first", "second", "third"} {
+				for _, name := range []string{"first", "second", "third", "zero"} {
 					answer, err := http.Get("http://" + registry.host + "/v2/x/" + name + "/tags/list")
 					require.NoError(t, err)
 					body, err := io.ReadAll(answer.Body)
@@ -459,7 +467,7 @@ func interruptions(t *testing.T) map[string]interruption {
 				assert.Equal(t, []string{"layout"}, namesIn(t, dir))
 				data, err := os.ReadFile(filepath.Join(dir, "layout/index.json"))
 				require.NoError(t, err)
-				for _, name := range []string{"first", "second", "third"} {
+				for _, name := range []string{"first", "second", "third", "zero"} {
 					if strings.Contains(string(data), "localhost/"+name+":1") {
 						names = append(names, name)
 					}
@@ -509,11 +517,11 @@ func TestSyncGoesOnAfterAKill(t *testing.T) {
 			mend()
 			got := syncImages(t, "composefs:["+repo+"]", at.to)
 			got.requireSuccess(t)
-			assert.Contains(t, got.summaryOf(), "3 images: 1 copied, 2 already there, 0 failed; ")
-			assert.Contains(t, got.stdout, "Already there: localhost/second:1 at "+at.image("second")+" (2 of 3)\n")
+			assert.Contains(t, got.summaryOf(), "4 images: 2 copied, 2 already there, 0 failed; ")
+			assert.Contains(t, got.stdout, "Already there: localhost/second:1 at "+at.image("second")+" (2 of 4)\n")
 			assert.Equal(t, want, []digest.Digest{readImage(t, at.image("first")).manifest, readImage(t, at.image("second")).manifest})
 			assert.Equal(t, []digest.Digest{digest.FromBytes(tarOf(t, "third", []byte("third")))}, readImage(t, at.image("third")).layers)
-			assert.Equal(t, []string{"first", "second", "third"}, at.left(t))
+			assert.Equal(t, []string{"first", "second", "third", "zero"}, at.left(t))
 		})
 	}
 }
@@ -534,7 +542,7 @@ func TestInterruptedSyncLeavesWholeImages(t *testing.T) {
 				got := c.interrupt(t, unix.SIGINT)
 				assert.Equal(t, 1, got.code)
 				assert.Contains(t, got.stderr, "interrupted by SIGINT")
-				assert.Contains(t, got.summaryOf(), "3 images: 2 copied, 0 already there, 1 failed; ")
+				assert.Contains(t, got.summaryOf(), "4 images: 2 copied, 0 already there, 1 failed, 1 not tried; ")
 				assert.Equal(t, []string{"first", "second"}, at.left(t))
 			})
 		}
@@ -769,7 +777,7 @@ func TestSyncToARegistryThatDropsConnections(t *testing.T) {
 		code    int
 	}{
 		"the first error ends it": {nil, "3 images: 1 copied, 0 already there, 1 failed, 1 not tried; ", 1},
-		"kept going":              {[]string{"--keep-going"}, "3 images: 2 copied, 0 already there, 1 failed; ", 1},
+		"kept going":              {[]string{"--keep-going"}, "4 images: 2 copied, 0 already there, 1 failed, 1 not tried; ", 1},
 		"tried again":             {[]string{"--retry-times=1", "--retry-delay=1ms"}, "3 images: 3 copied, 0 already there, 0 failed; ", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
