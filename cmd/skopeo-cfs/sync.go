@@ -12,6 +12,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/fullname"
 )
 
 type syncOptions struct {
@@ -130,7 +132,7 @@ type synced struct {
 	name   string // a tag, or what a deployment is called
 	ref    types.ImageReference
 	config digest.Digest // by which images are told apart; "" where it is not known
-	full   fullName      // where err is nil
+	full   fullname.Name // where err is nil
 	to     string        // the destination's name, with a transport, where err is nil
 	err    error         // why it can't be copied
 }

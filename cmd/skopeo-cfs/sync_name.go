@@ -4,70 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/oci/layout"
 	"github.com/sirupsen/logrus"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/fullname"
 )
-
-// fullName is the name of an image as podman spells it out. Its parts are as the
-// grammar of references has them: none begins with a dot or has a slash too many.
-type fullName struct {
-	registry string // with its port
-	path     string
-	version  string
-}
-
-// newFullName returns the name that a tag of a repository stands for: localhost is
-// put before one that names no registry, and latest behind one without a version.
-func newFullName(tag string) (fullName, error) {
-	text := tag
-	if host, _, ok := strings.Cut(tag, "/"); !ok || host != "localhost" && !strings.ContainsAny(host, ".:") {
-		text = "localhost/" + tag
-	}
-	named, err := reference.ParseNormalizedNamed(text)
-	if err != nil {
-		return fullName{}, fmt.Errorf("%.300q is no name that an image can have elsewhere: %w", tag, err)
-	}
-	tagged, ok := reference.TagNameOnly(named).(reference.Tagged)
-	if !ok {
-		return fullName{}, fmt.Errorf("%.300q has a digest in the place of a version, and no image elsewhere can have that name", tag)
-	}
-	return fullName{reference.Domain(named), reference.Path(named), tagged.Tag()}, nil
-}
-
-// withSuffix returns the name with a text behind its version.
-func (n fullName) withSuffix(suffix string) (fullName, error) {
-	n.version += suffix
-	if _, err := reference.ParseNormalizedNamed(n.String()); err != nil {
-		return fullName{}, fmt.Errorf("%q: %w", n, err)
-	}
-	return n, nil
-}
-
-// String returns the whole name.
-func (n fullName) String() string { return n.registry + "/" + n.path + ":" + n.version }
-
-// relative returns the name below another registry or in a directory: the last part
-// of the path or, scoped, all of it behind the registry.
-func (n fullName) relative(scoped bool) string {
-	if !scoped {
-		return path.Base(n.path) + ":" + n.version
-	}
-	return pathComponent(n.registry) + "/" + n.path + ":" + n.version
-}
-
-// pathComponent returns a registry's name as a path can have it, for example
-// localhost-5000.
-func pathComponent(registry string) string {
-	words := strings.FieldsFunc(strings.ToLower(registry), func(r rune) bool {
-		return r != '.' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
-	})
-	return strings.Join(words, "-")
-}
 
 // target is where the images go.
 type target struct {
@@ -83,8 +28,10 @@ func (o *syncOptions) target(text string) (target, error) {
 	if err := t.parse(text); err != nil {
 		return target{}, fmt.Errorf("destination %.300q: %w", text, err)
 	}
-	if _, err := (fullName{"localhost", "x", "x"}).withSuffix(t.suffix); err != nil {
-		return target{}, fmt.Errorf("--append-suffix %q: no tag can end so", t.suffix)
+	if name, err := fullname.Parse("x:x"); err == nil {
+		if _, err := name.WithSuffix(t.suffix); err != nil {
+			return target{}, fmt.Errorf("--append-suffix %q: no tag can end so", t.suffix)
+		}
 	}
 	if t.scoped && (t.transport == "oci" || t.transport == "containers-storage") {
 		logrus.Warnf("--scoped has no effect with %s:, where images keep their whole names anyway", t.transport)
@@ -119,27 +66,36 @@ func (t *target) parse(text string) error {
 }
 
 // name returns the destination of an image, with the transport.
-func (t target) name(n fullName) (string, error) {
-	n, err := n.withSuffix(t.suffix)
+func (t target) name(n fullname.Name) (string, error) {
+	n, err := n.WithSuffix(t.suffix)
 	if err != nil {
 		return "", err
 	}
-	switch t.transport {
-	case "docker":
-		name := t.place + "/" + n.relative(t.scoped)
-		if _, err := reference.ParseNormalizedNamed(name); err != nil {
-			return "", fmt.Errorf("%q: %w", name, err)
-		}
-		return "docker://" + name, nil
-	case "dir":
-		return "dir:" + filepath.Join(t.place, n.relative(t.scoped)), nil
-	case "oci":
-		if _, err := layout.NewReference("/", n.String()); err != nil {
-			return "", fmt.Errorf("%q is no name that a layout can have: %w", n, err)
-		}
-		return "oci:" + t.place + ":" + n.String(), nil
+	below := n.Last()
+	if t.scoped {
+		below = n.Below()
 	}
-	return "containers-storage:" + t.place + n.String(), nil
+	switch name := n.String(); t.transport {
+	case "docker":
+		return "docker://" + t.place + "/" + below, isName(t.place + "/" + below)
+	case "dir":
+		return "dir:" + filepath.Join(t.place, below), nil
+	case "oci":
+		if _, err := layout.NewReference("/", name); err != nil {
+			return "", fmt.Errorf("%q is no name that a layout can have: %w", name, err)
+		}
+		return "oci:" + t.place + ":" + name, nil
+	default:
+		return "containers-storage:" + t.place + name, isName(name)
+	}
+}
+
+// isName returns an error if a text is no name to containers/image.
+func isName(text string) error {
+	if _, err := reference.ParseNormalizedNamed(text); err != nil {
+		return fmt.Errorf("%q: %w", text, err)
+	}
+	return nil
 }
 
 // nameAll gives the images their destinations, and returns them: two tags of one image

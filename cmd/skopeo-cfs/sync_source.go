@@ -14,6 +14,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/defaultrepo"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/fullname"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/hosts"
 	composefs "github.com/skopeo-cfs/skopeo-cfs/reference"
 	"github.com/skopeo-cfs/skopeo-cfs/transport"
@@ -156,7 +157,7 @@ func (f *syncFinder) addTag(tag string) {
 	}
 	i := &synced{name: tag}
 	f.images = append(f.images, i)
-	if i.full, i.err = newFullName(tag); i.err != nil {
+	if i.full, i.err = fullname.Parse(tag); i.err != nil {
 		return
 	}
 	var ref composefs.Reference
@@ -187,33 +188,32 @@ func (f *syncFinder) addDeployment(d foundDeployment) {
 	if slices.ContainsFunc(f.images, func(other *synced) bool { return other.config == i.config }) {
 		return
 	}
-	i.full = f.nameOf(d)
-	var ref composefs.Reference
-	if ref, i.err = composefs.WithDeployment(f.path, d.ID); i.err == nil {
+	if i.full, i.err = f.nameOf(d); i.err == nil {
+		var ref composefs.Reference
+		ref, i.err = composefs.WithDeployment(f.path, d.ID)
 		i.ref = transport.NewReference(ref)
 	}
 	f.images = append(f.images, i)
 }
 
 // nameOf returns the name of a deployment: that of its image, with the beginning of
-// its ID where another image has that name.
-func (f *syncFinder) nameOf(d foundDeployment) fullName {
+// its ID where another image has that name. An image without a name is
+// localhost/bootc, with the ID for a version.
+func (f *syncFinder) nameOf(d foundDeployment) (fullname.Name, error) {
 	id := d.ID[:min(len(d.ID), 12)]
-	if d.Image.Transport != "docker" && d.Image.Transport != "containers-storage" {
-		return deploymentName(id)
+	if d.Image.Transport == "docker" || d.Image.Transport == "containers-storage" {
+		name, err := fullname.Parse(d.Image.Name)
+		if err == nil && f.has(name) {
+			name, err = name.WithSuffix("-" + id)
+		}
+		if err == nil {
+			return name, nil
+		}
 	}
-	name, err := newFullName(d.Image.Name)
-	if err != nil {
-		return deploymentName(id)
-	}
-	if !slices.ContainsFunc(f.images, func(other *synced) bool { return other.err == nil && other.full == name }) {
-		return name
-	}
-	if name, err = name.withSuffix("-" + id); err != nil {
-		return deploymentName(id)
-	}
-	return name
+	return fullname.Parse("localhost/bootc:" + id)
 }
 
-// deploymentName is the name of a deployment whose image has none.
-func deploymentName(id string) fullName { return fullName{"localhost", "bootc", id} }
+// has tells whether an image has the name already.
+func (f *syncFinder) has(name fullname.Name) bool {
+	return slices.ContainsFunc(f.images, func(i *synced) bool { return i.err == nil && i.full == name })
+}

@@ -59,6 +59,7 @@ var foundation = []string{
 	"internal/cloner",
 	"internal/crc64iso",
 	"internal/flock",
+	"internal/fullname",
 	"internal/lostzeros",
 	"internal/notice",
 	"internal/sqlitetable",
