@@ -81,7 +81,7 @@ func completeSync(cmd *cobra.Command, args []string, begin string) ([]cobra.Comp
 	case strings.Contains(begin, ":"):
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return []cobra.Completion{"docker://", "dir:", "oci:", "containers-storage:"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	return []cobra.Completion{"containers-storage:", "dir:", "docker://", "oci:"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 func (o *syncOptions) run(ctx context.Context, from, to string, stdout io.Writer) error {

@@ -28,6 +28,7 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
+	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -969,4 +970,89 @@ func (g *gap) runAll(t *testing.T, path string) map[string]string {
 func inNamespace(command string) string {
 	limits := "podman --cgroup-manager cgroupfs run --network none --cgroups disabled --ulimit nofile=512:512 --ulimit nproc=200:200 "
 	return "unshare --mount sh -c 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec " + strings.Replace(command, "podman run ", limits, 1) + "'"
+}
+
+// A registry with TLS and passwords is asked for what is there as it is sent to. An
+// image that is to be signed is copied in any case.
+func TestSyncSigns(t *testing.T) {
+	t.Parallel()
+	repo, keys, r := newShared(t, "quay.io/org/a:1"), signingKeys(t), newTLSRegistry(t, nil)
+	policy, registriesDir := signaturePolicy(t, r.host, filepath.Join(keys, "public.key"))
+	to, reach := "docker://"+r.host+"/mirror", []string{"--dest-cert-dir=" + r.certs, "--dest-creds=user:secret", "--registries.d=" + registriesDir}
+	sync := func(flags ...string) string {
+		got := runCommand(t, append(append([]string{"sync", "--insecure-policy", "composefs:[" + repo + "]", to}, reach...), flags...)...)
+		got.requireSuccess(t)
+		return got.summaryOf()
+	}
+	assert.Contains(t, sync(), "1 copied, 0 already there")
+	assert.Contains(t, sync(), "0 copied, 1 already there")
+	read := func() outcome {
+		return runCommand(t, "copy", "--policy", policy, "--registries.d", registriesDir, "--src-cert-dir", r.certs, "--src-creds", "user:secret", "--remove-signatures",
+			to+"/a:1", "dir:"+t.TempDir()+"/image")
+	}
+	read().assertFailure(t, "ource image rejected")
+	assert.Contains(t, sync("--sign-by-sigstore-private-key="+keys+"/private.key", "--sign-passphrase-file="+keys+"/passphrase"), "1 copied, 0 already there")
+	read().requireSuccess(t)
+}
+
+// An image is there only as the flags want it, in compression and type.
+func TestSyncMakesWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	repo, registry, dir := newShared(t, "quay.io/org/a:1", "quay.io/org/b:1"), watchRegistry(t), t.TempDir()
+	for to, at := range map[string]string{"oci:" + dir + "/layout": "oci:" + dir + "/layout:quay.io/org/b:1", "docker://" + registry.host: "docker://" + registry.host + "/b:1"} {
+		for _, step := range []struct{ flag, summary, layers string }{
+			{"--dest-compress-format=gzip", "2 copied, 0 already there", "gzip"},
+			{"--keep-going", "0 copied, 2 already there", "gzip"},
+			{"--dest-compress-format=zstd", "2 copied, 0 already there", "zstd"},
+			{"--dest-compress-format=zstd", "0 copied, 2 already there", "zstd"},
+			{"--keep-going", "0 copied, 2 already there", "zstd"},
+		} {
+			got := syncImages(t, "composefs:["+repo+"]", to, step.flag)
+			got.requireSuccess(t)
+			assert.Contains(t, got.summaryOf(), step.summary, "%s %s", to, step.flag)
+			layers := manifestOf(t, at).LayerInfos()
+			for _, l := range layers {
+				assert.Contains(t, l.MediaType, step.layers)
+			}
+			if strings.HasPrefix(step.summary, "2") { // b's first layer is a's
+				a := manifestOf(t, strings.Replace(at, "b:1", "a:1", 1)).LayerInfos()
+				assert.Equal(t, a[0].Digest, layers[0].Digest)
+				assert.Contains(t, got.summaryOf(), "; "+units.HumanSize(float64(a[0].Size+layers[1].Size))+" written", "%s %s", to, step.flag)
+			}
+			readImage(t, at)
+		}
+	}
+	to := "docker://" + registry.host
+	for _, summary := range []string{"2 copied, 0 already there", "0 copied, 2 already there"} {
+		got := syncImages(t, "composefs:["+repo+"]", to, "--format=v2s2")
+		got.requireSuccess(t)
+		assert.Contains(t, got.summaryOf(), summary)
+		assert.Equal(t, manifest.DockerV2Schema2MediaType, readImage(t, to+"/b:1").typ)
+	}
+	syncImages(t, "composefs:["+repo+"]", to, "--format=oci").requireSuccess(t)
+	assert.Equal(t, imgspecv1.MediaTypeImageManifest, readImage(t, to+"/b:1").typ)
+}
+
+// A user's repository and store need no name, as with copy.
+func TestRootlessSync(t *testing.T) {
+	u := newUser(t)
+	require.NoError(t, os.MkdirAll(filepath.Join(u.Home, ".var/lib"), 0o755))
+	require.NoError(t, fixtures.UnpackTo(filepath.Join(u.Home, ".var/lib"), "sha512"))
+	require.NoError(t, os.Rename(filepath.Join(u.Home, ".var/lib/sha512"), filepath.Join(u.Home, ".var/lib/composefs")))
+	t.Cleanup(func() { u.StopPodman(t) })
+	for _, summary := range []string{"2 images: 2 copied", "2 images: 0 copied, 2 already there"} {
+		got := u.command(t, "sync", "composefs:localhost/[hm]*[oy]", "containers-storage:").run(t)
+		got.requireSuccess(t)
+		assert.Contains(t, got.summaryOf(), summary)
+	}
+	assert.Equal(t, "localhost/hello\nlocalhost/many\n", u.podman(t, "images", "--sort", "repository", "--format", "{{.Repository}}"))
+}
+
+func TestCompletionOfSync(t *testing.T) {
+	t.Parallel()
+	repo := fixtures.Unpack(t, "sha256")
+	assert.Equal(t, []string{"composefs:"}, complete(t, "sync", ""))
+	assert.Equal(t, []string{"composefs:[" + repo + "]quay.io/org/app:1.0"}, complete(t, "sync", "composefs:["+repo+"]q"))
+	assert.Equal(t, []string{"containers-storage:", "dir:", "docker://", "oci:"}, complete(t, "sync", "composefs:", ""))
+	assert.Empty(t, complete(t, "sync", "composefs:", "dir:x", ""))
 }
