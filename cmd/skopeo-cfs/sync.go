@@ -122,7 +122,21 @@ func (o *syncOptions) run(ctx context.Context, from, to string, stdout io.Writer
 func unnamed(images []*synced) error {
 	var errs []error
 	for _, i := range images {
-		errs = append(errs, i.err)
+		if i.err != nil {
+			errs = append(errs, i.err)
+		}
+	}
+	return someOf(errs)
+}
+
+// maxReasons is how many of several errors an error has.
+const maxReasons = 10
+
+// someOf joins errors, but not more than a reader wants; it returns nil if there are
+// none.
+func someOf(errs []error) error {
+	if more := len(errs) - maxReasons; more > 0 {
+		errs = append(errs[:maxReasons:maxReasons], fmt.Errorf("and %d more", more))
 	}
 	return errors.Join(errs...)
 }

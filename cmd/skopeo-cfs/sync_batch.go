@@ -118,7 +118,6 @@ func (b *batch) learn(raw []byte, dest types.ImageReference) {
 	b.progress <- types.ProgressProperties{} // all before it have been taken then
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	cache := blobinfocache.DefaultCache(b.p.options.DestinationCtx)
 	counted := map[digest.Digest]bool{}
 	for n, l := range m.LayerInfos() {
 		tar := b.layers[n].Digest
@@ -126,14 +125,19 @@ func (b *batch) learn(raw []byte, dest types.ImageReference) {
 			counted[l.Digest] = true
 			b.written += l.Size
 		}
-		if dest.Transport().Name() != "oci" || l.Digest == tar || len(blobannotations.Without(l.Annotations)) != len(l.Annotations) {
-			continue
+		if dest.Transport().Name() == "oci" && l.Digest != tar && b.canShare(l, tar) {
+			b.compressed[tar] = l.BlobInfo
 		}
-		if b.there && cache.UncompressedDigest(l.Digest) != tar {
-			continue
-		}
-		b.compressed[tar] = l.BlobInfo
 	}
+}
+
+// canShare tells whether a layer in a layout can take the place of a tar in other
+// images. Annotations that describe the blob would be lost.
+func (b *batch) canShare(l manifest.LayerInfo, tar digest.Digest) bool {
+	if len(blobannotations.Without(l.Annotations)) != len(l.Annotations) {
+		return false
+	}
+	return !b.there || blobinfocache.DefaultCache(b.p.options.DestinationCtx).UncompressedDigest(l.Digest) == tar
 }
 
 // batchSource is an image's source, with compressed layers of a layout in the place of

@@ -126,7 +126,7 @@ func (t target) nameAll(images []*synced) ([]*synced, error) {
 	if !t.scoped && (t.transport == "docker" || t.transport == "dir") {
 		advice = "--scoped keeps their whole names"
 	}
-	return nil, fmt.Errorf("%w; %s", errors.Join(collisions...), advice)
+	return nil, fmt.Errorf("%w; %s", someOf(collisions), advice)
 }
 
 // makeRoom makes the directory in which a destination is a file or a directory.

@@ -42,6 +42,9 @@ func parseSyncSource(text string) (s syncSource, err error) {
 			return s, err
 		}
 	}
+	if _, err := composefs.WithTag(s.repository, "x"); err != nil {
+		return s, err
+	}
 	if strings.HasPrefix(s.pattern, "@") {
 		return s, fmt.Errorf("source %.300q: a pattern is of tags; copy copies the one image of a digest or a deployment", text)
 	}
@@ -94,14 +97,14 @@ func (o *syncOptions) find(ctx context.Context, s syncSource) ([]*synced, error)
 	if err != nil && !(o.allDeployments && errors.Is(err, composefs.ErrUnknownTag)) {
 		return nil, fmt.Errorf("%s: %w", s.repository, err)
 	}
-	finder := &syncFinder{ctx: ctx, repo: repo, path: s.repository}
+	finder := &syncFinder{repo: repo, path: s.repository}
 	if o.allDeployments {
-		if err := finder.open(o.root); err != nil {
+		if err := finder.open(ctx, o.root); err != nil {
 			return nil, err
 		}
 	}
 	for _, tag := range matching {
-		finder.addTag(tag)
+		finder.addTag(ctx, tag)
 	}
 	for _, d := range finder.deployments {
 		finder.addDeployment(d)
@@ -119,7 +122,6 @@ func (o *syncOptions) find(ctx context.Context, s syncSource) ([]*synced, error)
 
 // syncFinder finds the images to copy.
 type syncFinder struct {
-	ctx         context.Context
 	repo        *composefsrepo.Repo
 	path        string
 	deployments []foundDeployment
@@ -134,14 +136,14 @@ type foundDeployment struct {
 }
 
 // open opens the bootc host that has the repository.
-func (f *syncFinder) open(root string) error {
+func (f *syncFinder) open(ctx context.Context, root string) error {
 	host, err := hosts.Open(filepath.Dir(f.repo.Path()), root)
 	if err != nil {
 		return fmt.Errorf("looking for deployments: %w", err)
 	}
 	for n := range host.Deployments {
 		d := foundDeployment{Deployment: &host.Deployments[n]}
-		d.image, d.err = host.OpenImage(f.ctx, f.repo, d.Deployment)
+		d.image, d.err = host.OpenImage(ctx, f.repo, d.Deployment)
 		f.deployments = append(f.deployments, d)
 	}
 	return nil
@@ -149,7 +151,7 @@ func (f *syncFinder) open(root string) error {
 
 // addTag adds an image that has a tag. Those tags by which bootc keeps the images of
 // deployments are no names: the deployments have better ones.
-func (f *syncFinder) addTag(tag string) {
+func (f *syncFinder) addTag(ctx context.Context, tag string) {
 	if slices.ContainsFunc(f.deployments, func(d foundDeployment) bool {
 		return d.err == nil && tag == bootc.TagOf(d.image.ManifestDigest)
 	}) {
@@ -170,7 +172,7 @@ func (f *syncFinder) addTag(tag string) {
 		return
 	}
 	// What can't be read is the copy's error.
-	if config, err := f.repo.ConfigOf(f.ctx, manifest); err == nil {
+	if config, err := f.repo.ConfigOf(ctx, manifest); err == nil {
 		i.config = config
 	}
 }

@@ -584,6 +584,7 @@ func TestSyncOfHostileTags(t *testing.T) {
 				assert.Equal(t, 1, refused.code)
 				assert.Empty(t, namesIn(t, base))
 				assert.Empty(t, refused.stdout)
+				assert.Contains(t, refused.stderr, fmt.Sprintf("; and %d more\n", len(hostileTags)-maxReasons))
 				got := syncImages(t, "composefs:["+repo+"]", to, scoped, "--keep-going")
 				assert.Equal(t, 1, got.code)
 				assert.Contains(t, got.summaryOf(), fmt.Sprintf("%d images: 1 copied, 0 already there, %d failed; ", len(hostileTags)+1, len(hostileTags)))
@@ -673,6 +674,7 @@ func TestSyncCommandLinesThatAreWrong(t *testing.T) {
 		"composefs:[" + repo:                   "in brackets",
 		"composefs:[]x":                        "in brackets",
 		"composefs:[" + repo + "]@booted":      "copy copies",
+		"composefs:[/a:b]":                     "with a colon",
 		"composefs:[" + repo + "]x[":           "syntax error in pattern",
 		"composefs:[" + repo + "]none":         "no such tag",
 		"composefs:[" + repo + "]none/*":       `no tag matches "none/*"`,
