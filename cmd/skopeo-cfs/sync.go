@@ -93,10 +93,10 @@ func (o *syncOptions) run(ctx context.Context, from, to string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	if err := enterUserNamespace(to); err != nil {
+	if err := o.enterUserNamespace(to); err != nil {
 		return err
 	}
-	p, err := o.prepare(target.transport, stdout)
+	p, err := o.prepare(ctx, target.transport, stdout)
 	if err != nil {
 		return err
 	}

@@ -41,38 +41,68 @@ type batch struct {
 	compressed map[digest.Digest]types.BlobInfo
 
 	progress chan types.ProgressProperties
-	ended    chan struct{}
+	ended    chan struct{} // is closed to end follow
+	followed chan struct{} // is closed when it has ended
 	mutex    sync.Mutex
 	moved    map[digest.Digest]bool // blobs of the source that were sent
 }
 
 // newBatch begins a batch. The caller calls end.
 func newBatch(p *prepared, t target) *batch {
-	b := &batch{p: p, layout: t.place, moved: map[digest.Digest]bool{}, compressed: map[digest.Digest]types.BlobInfo{}, progress: make(chan types.ProgressProperties), ended: make(chan struct{})}
+	b := &batch{
+		p: p, layout: t.place, compressed: map[digest.Digest]types.BlobInfo{}, moved: map[digest.Digest]bool{},
+		progress: make(chan types.ProgressProperties), ended: make(chan struct{}), followed: make(chan struct{}),
+	}
 	go b.follow()
-	if t.transport != "containers-storage" { // which zerocopy counts
-		p.options.Progress, p.options.ProgressInterval = b.progress, time.Hour
+	if t.transport == "containers-storage" { // zerocopy counts what it copies
+		return b
+	}
+	p.options.Progress = b.progress
+	if p.lines == nil { // else there is an interval
+		p.options.ProgressInterval = time.Hour // only beginnings and ends are of use
 	}
 	return b
 }
 
 // end ends the batch. A copy that was left to itself may still have something to tell,
 // which nobody hears then.
-func (b *batch) end() { close(b.ended) }
+func (b *batch) end() {
+	close(b.ended)
+	<-b.followed
+}
 
-// follow notes which blobs are sent.
+// follow notes which blobs are sent, and passes all events on to those who are to be
+// told of the progress.
 func (b *batch) follow() {
+	defer close(b.followed)
 	for {
 		select {
 		case p := <-b.progress:
-			if p.Event == types.ProgressEventDone {
-				b.mutex.Lock()
-				b.moved[p.Artifact.Digest] = true
-				b.mutex.Unlock()
-			}
+			b.noteEvent(p)
 		case <-b.ended:
 			return
 		}
+	}
+}
+
+// flush returns when all events have been noted.
+func (b *batch) flush() {
+	if b != nil {
+		b.progress <- types.ProgressProperties{}
+	}
+}
+
+func (b *batch) noteEvent(p types.ProgressProperties) {
+	if p.Artifact.Digest == "" { // flush's
+		return
+	}
+	if p.Event == types.ProgressEventDone {
+		b.mutex.Lock()
+		b.moved[p.Artifact.Digest] = true
+		b.mutex.Unlock()
+	}
+	if b.p.lines != nil {
+		b.p.lines.events <- p
 	}
 }
 
@@ -115,7 +145,7 @@ func (b *batch) learn(raw []byte, dest types.ImageReference) {
 	if err != nil || len(m.LayerInfos()) != len(b.layers) {
 		return
 	}
-	b.progress <- types.ProgressProperties{} // all before it have been taken then
+	b.flush()
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	counted := map[digest.Digest]bool{}

@@ -1058,3 +1058,24 @@ func TestCompletionOfSync(t *testing.T) {
 	assert.Equal(t, []string{"containers-storage:", "dir:", "docker://", "oci:"}, complete(t, "sync", "composefs:", ""))
 	assert.Empty(t, complete(t, "sync", "composefs:", "dir:x", ""))
 }
+
+// The progress of a sync is that of each image, also of those that are there already.
+func TestProgressOfSync(t *testing.T) {
+	t.Parallel()
+	repo, s := newShared(t, "quay.io/org/a:1", "quay.io/org/b:1"), newStore(t, t.TempDir())
+	for _, to := range []string{"oci:" + t.TempDir() + "/layout", s.place()} {
+		for _, again := range []bool{false, true} {
+			lines := progressOf(t, newCommand(t, "sync", "--insecure-policy", "composefs:["+repo+"]", to))
+			last := map[string]progressBytes{}
+			for _, l := range lines {
+				last[l.ID] = l
+			}
+			require.Len(t, last, 2)
+			for id, l := range last {
+				assert.True(t, strings.HasSuffix(id, "quay.io/org/a:1") || strings.HasSuffix(id, "quay.io/org/b:1"), id)
+				assert.Positive(t, l.Bytes, id)
+				assert.Equal(t, again, l.BytesCached == l.Bytes, "%s: %d of %d", id, l.BytesCached, l.Bytes)
+			}
+		}
+	}
+}

@@ -40,7 +40,11 @@ func (b *batch) skip(ctx context.Context, dest, src types.ImageReference) ([]byt
 		b.say(raw != nil)
 		b.say = nil
 	}
-	b.there = raw != nil
+	if b.there = raw != nil; b.there {
+		for _, l := range b.layers {
+			b.progress <- types.ProgressProperties{Event: types.ProgressEventSkipped, Artifact: l}
+		}
+	}
 	return raw, nil
 }
 

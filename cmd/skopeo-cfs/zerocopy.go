@@ -38,6 +38,7 @@ func (o *copyOptions) copyImage(ctx context.Context, policy *signature.PolicyCon
 	if judged != policy {
 		defer judged.Destroy()
 	}
+	defer o.batch.flush()
 	copied, err := o.batch.skip(ctx, dest, i.ref)
 	if err == nil && copied == nil {
 		copied, err = o.copyIdentified(ctx, judged, dest, i, options)
