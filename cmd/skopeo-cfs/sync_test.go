@@ -674,7 +674,7 @@ func TestSyncCommandLinesThatAreWrong(t *testing.T) {
 		"composefs:[" + repo:                   "in brackets",
 		"composefs:[]x":                        "in brackets",
 		"composefs:[" + repo + "]@booted":      "copy copies",
-		"composefs:[/a:b]":                     "with a colon",
+		"composefs:[/a:b]":                     "can't have a colon",
 		"composefs:[" + repo + "]x[":           "syntax error in pattern",
 		"composefs:[" + repo + "]none":         "no such tag",
 		"composefs:[" + repo + "]none/*":       `no tag matches "none/*"`,
@@ -870,7 +870,7 @@ func TestTheCommandsAboutAnAirGap(t *testing.T) {
 	needRoot(t)
 	needTool(t, "skopeo", "podman", "jq", "bash")
 	g := newGap(t)
-	printed := g.runAll(t, "../../docs/air-gap.md")
+	printed := g.runAll(t, "../../"+airGap)
 	want := fixtures.Expected(t)
 	for name, image := range map[string]fixtures.Image{
 		"docker://" + g.registry + "/mirror/os:42":                  want["hello"],
