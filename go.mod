@@ -29,13 +29,13 @@ require (
 	github.com/vbauerster/mpb/v8 v8.10.2
 	golang.org/x/crypto v0.40.0
 	golang.org/x/mod v0.25.0
-	golang.org/x/sync v0.16.0
+	golang.org/x/sync v0.22.0
 	golang.org/x/sys v0.34.0
 	golang.org/x/term v0.33.0
 	golang.org/x/text v0.27.0
 	golang.org/x/time v0.11.0
 	gopkg.in/ini.v1 v1.67.0
-	oras.land/oras-go/v2 v2.6.0
+	oras.land/oras-go/v2 v2.6.2
 )
 
 require (
