@@ -13,6 +13,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/bootchost"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/notice"
 	"github.com/skopeo-cfs/skopeo-cfs/reference"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
@@ -53,6 +54,7 @@ func newHost(t *testing.T, deployments ...bootchost.Deployment) *bootchost.Host 
 }
 
 func TestDeploymentsAreNamed(t *testing.T) {
+	needs.Root(t) // the default repository is another one without
 	h := newHost(t)
 	for text, i := range map[string]int{
 		"@booted": 0, "@staged": 1, "@rollback": 2,
@@ -72,6 +74,7 @@ func TestDeploymentsAreNamed(t *testing.T) {
 
 // A tag comes before the image of a deployment.
 func TestTagBeforeDeployment(t *testing.T) {
+	needs.Root(t) // the default repository is another one without
 	h := newHost(t, bootchost.Deployment{Layout: "kinds", Name: "quay.io/org/app:1.0"}, bootchost.Deployment{Layout: "sizes"})
 	src, err := openOn(t, h, "quay.io/org/app:1.0")
 	require.NoError(t, err)
@@ -80,6 +83,7 @@ func TestTagBeforeDeployment(t *testing.T) {
 }
 
 func TestOneOfSeveralIsSaid(t *testing.T) {
+	needs.Root(t) // the default repository is another one without
 	h := newHost(t)
 	var log strings.Builder
 	notice.Handle(func(text string) { log.WriteString(text) })
@@ -149,6 +153,7 @@ func TestResolvedReferenceOfADeploymentOpensItsImage(t *testing.T) {
 }
 
 func TestErrorsOfDeployments(t *testing.T) {
+	needs.Root(t) // the default repository is another one without
 	h := newHost(t)
 	h.Collect(t, 3)
 	bare := fixtures.Unpack(t, "sha512")

@@ -218,6 +218,7 @@ func TestListTags(t *testing.T) {
 	}
 	ours := runCommand(t, "list-tags", "--tls-verify=false", "docker://"+registry+"/org/os")
 	ours.requireSuccess(t)
+	needTool(t, "skopeo")
 	theirs, err := exec.Command("skopeo", "list-tags", "--tls-verify=false", "docker://"+registry+"/org/os").Output()
 	require.NoError(t, err)
 	assert.Equal(t, string(theirs), ours.stdout)

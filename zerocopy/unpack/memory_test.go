@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
 
@@ -42,6 +43,7 @@ func heap() uint64 {
 
 // Most of what a file takes is its path, which tar-split keeps.
 func TestAFileTakesLittleMemory(t *testing.T) {
+	needs.Root(t)
 	const files = 12_000
 	feed := &manyFiles{t: t, left: files}
 	before := heap()

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/trees"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
 )
@@ -25,6 +26,7 @@ func device(name string) entry {
 }
 
 func TestDeviceThatCannotBeMadeTakesItsPlace(t *testing.T) {
+	needs.Root(t)
 	options := optionSets()["in userns"]
 	t.Run("alone", func(t *testing.T) {
 		content := makeTar(t, device("d/a"), file("b", "b"))
@@ -136,6 +138,7 @@ func needTool(t testing.TB, name string) {
 }
 
 func TestRecordIsInAFileWithoutAName(t *testing.T) {
+	needs.Root(t)
 	for name, makeDir := range map[string]func(testing.TB) string{
 		"usual":                   func(t testing.TB) string { return t.TempDir() },
 		"one that has to be made": fuseOverlay,

@@ -27,6 +27,7 @@ import (
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
 
+	"github.com/skopeo-cfs/skopeo-cfs/internal/needs"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/tartest"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/trees"
 	"github.com/skopeo-cfs/skopeo-cfs/zerocopy/unpack"
@@ -468,6 +469,7 @@ func TestOwnersThatAreNotMappedAreRefused(t *testing.T) {
 }
 
 func TestUnusualTarsAreRefused(t *testing.T) {
+	needs.Root(t)
 	for name, entries := range unusual {
 		t.Run(name, func(t *testing.T) {
 			content := makeTar(t, entries...)
@@ -490,6 +492,7 @@ func TestSparseFilesAreRefused(t *testing.T) {
 }
 
 func TestPathThatOccursTwiceIsNamed(t *testing.T) {
+	needs.Root(t)
 	for name, entries := range map[string][]entry{
 		"files":              {file("a/b", "x"), file("./a/b", "y")},
 		"directories":        {dir("a/b"), dir("a/b/")},
@@ -506,6 +509,7 @@ func TestPathThatOccursTwiceIsNamed(t *testing.T) {
 }
 
 func TestPiecesNeedNotBeFiles(t *testing.T) {
+	needs.Root(t)
 	content := makeTar(t, file("a", long), file("b", long))
 	dir := t.TempDir()
 	for name, cuts := range map[string][]int{
@@ -540,6 +544,7 @@ func TestTarsThatEndEarlyAreRefused(t *testing.T) {
 }
 
 func TestMissingFileIsReported(t *testing.T) {
+	needs.Root(t)
 	content := makeTar(t, append(many(100), file("last", long))...)
 	feed := split(t, content, 64)
 	require.NoError(t, os.Remove(filepath.Join(feed.dir, "119")))
@@ -548,6 +553,7 @@ func TestMissingFileIsReported(t *testing.T) {
 }
 
 func TestCancelEndsUnpacking(t *testing.T) {
+	needs.Root(t)
 	content := makeTar(t, many(300)...)
 	for after := range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -574,6 +580,7 @@ func (c *cancelling) Next() (unpack.Piece, error) {
 }
 
 func TestDiffIDWithLostZerosIsFound(t *testing.T) {
+	needs.Root(t)
 	content := makeTar(t, file("a", long))
 	whole := append(content, make([]byte, 10240-len(content)%10240)...)
 	for name, want := range map[string]digest.Digest{
