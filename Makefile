@@ -14,7 +14,7 @@ FUZZTIME ?= 30s
 # How long each test of reliability that can be repeated runs.
 RELIABILITYTIME ?= 1m
 
-.PHONY: build install docs man deb rpm dist package-check test race podmanio podmanio-build podmanio-test podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
+.PHONY: build install docs man completions tags deb rpm dist package-check licenses vulncheck newest test race podmanio podmanio-build podmanio-test podmanio-sources podmanio-check reliability link-test vm-test interop conformance bench api manual lint fuzz demo clean
 
 # What is built with these has the same bytes wherever the same commit is built with
 # the same Go and C compiler. Not used while developing: what the tests have compiled
@@ -46,8 +46,12 @@ VERSION ?= $(shell cat VERSION)
 BUILDFLAGS += $(REPRODUCIBLE)
 endif
 
+# For builds with flags of their own.
+tags:
+	@echo '$(TAGS)'
+
 build:
-	$(GO) build $(BUILDFLAGS) -tags '$(TAGS)' $(if $(VERSION),-ldflags '-X main.stated=$(VERSION)') \
+	$(GO) build $(BUILDFLAGS) -tags '$(TAGS)' -ldflags '$(strip $(GO_LDFLAGS) $(if $(VERSION),-X main.stated=$(VERSION)))' \
 		-o '$(CURDIR)/bin/skopeo-cfs' ./cmd/skopeo-cfs
 
 # The command, its completions for bash, zsh and fish, and its manual pages.
@@ -60,11 +64,14 @@ install: build docs
 	install -d '$(SHARE)/man/man1'
 	install -m 644 bin/man/*.1 '$(SHARE)/man/man1'
 
-# The manual pages, made of docs/*.1.md, and the completions, in bin. The tree that
+# The manual pages, made of docs/*.1.md, and the completions, in bin, which the command
+# prints. The tree that
 # make dist has made has the pages already. The second module's newest.mod has no
 # tools.
 MD2MAN ?= $(if $(wildcard newest.mod),GOFLAGS= $(GO) run github.com/cpuguy83/go-md2man/v2@v2.0.7,$(GO) tool go-md2man)
-docs: build man
+docs: build man completions
+
+completions:
 	mkdir -p bin/completions
 	for shell in bash zsh fish; do \
 		bin/skopeo-cfs completion $$shell >bin/completions/$$shell || exit 1; \
@@ -83,6 +90,9 @@ man:
 .NOTPARALLEL:
 RELEASE := bin/release
 deb rpm: BUILDFLAGS += $(REPRODUCIBLE)
+# No debugging information: of C code it names directories, and an object that go has
+# in its cache names those of the build that made it. Nor the ID that is made of it.
+deb rpm: GO_LDFLAGS := -s -w -buildid=
 deb rpm dist: export SOURCE_DATE_EPOCH ?= $(if $(wildcard VERSION),$(shell stat -c %Y VERSION),$(shell git log -1 --format=%ct))
 deb rpm dist: export STATED = $(or $(VERSION),$(shell git describe --tags --always --dirty))
 
@@ -106,6 +116,25 @@ dist: man
 # Installs the packages into a Debian of their own, and runs what is in them.
 package-check:
 	packaging/check $(RELEASE)
+
+# The licences of what the packages of both modules import, and of what is linked into
+# the command.
+licenses: newest
+	GO='$(GO)' TAGS='$(TAGS)' packaging/licenses . build/newest
+
+# The vulnerabilities that are known of what both modules call. VULNDB_URL may
+# name another database than https://vuln.go.dev; VULNDB=optional leaves the check out
+# where the database cannot be reached.
+vulncheck: newest
+	GO='$(GO)' TAGS='$(TAGS)' packaging/vulncheck build/newest .
+
+# The second module with the libraries that the command is built with, for tools that
+# know nothing of -modfile.
+newest: podmanio-sources
+	rm -rf build/newest
+	cp -r $(V2) build/newest
+	mv build/newest/newest.mod build/newest/go.mod
+	mv build/newest/newest.sum build/newest/go.sum
 
 # Says which tests were left out, and why: those that need root, mostly.
 test:
