@@ -63,7 +63,7 @@ func checkPage(t *testing.T, cmd *cobra.Command, path string) {
 		assert.Contains(t, text, section, path)
 	}
 	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
-	assert.True(t, strings.HasPrefix(text, "% "+name+"(1)\n"), path)
+	assert.True(t, strings.HasPrefix(text, "% "+name+" 1\n"), path)
 	assert.Contains(t, text, "\n"+name+` \- `, path)
 }
 
