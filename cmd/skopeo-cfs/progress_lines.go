@@ -127,6 +127,9 @@ func (p *progressLines) listen() {
 			if !more {
 				return
 			}
+			if now == nil {
+				continue // of a copy that goes on after its end
+			}
 			now.note(e)
 			// A reader that is slow gets fewer lines.
 			if time.Since(last) >= progressInterval && len(p.lines) == 0 {
