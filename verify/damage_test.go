@@ -180,7 +180,7 @@ var damages = map[string]func(t *testing.T, m *made, a fsverity.Algorithm) []spo
 		path := m.stream(splitstream.Layer, m.app.Layers[1].Digest)
 		require.NoError(t, os.Remove(filepath.Join(m.Path(), path)))
 		write(t, filepath.Join(m.Path(), path), []byte("a file"))
-		return one(spoiled{kind: verify.Link, path: path, images: []string{appTag}, parts: []string{"image"}, detail: "no symlink"})
+		return one(spoiled{kind: verify.Link, path: path, images: []string{appTag}, parts: []string{"image"}, detail: "not a symlink"})
 	},
 	"link leads out": func(t *testing.T, m *made, a fsverity.Algorithm) []spoiled {
 		path := m.stream(splitstream.Manifest, m.app.Manifest.Digest)

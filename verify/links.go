@@ -95,7 +95,7 @@ func (c *checker) addRef(e composefsrepo.Entry) {
 	}
 	switch {
 	case e.Type != fs.ModeSymlink:
-		r.wrong = "it is no symlink"
+		r.wrong = "it is not a symlink"
 	case e.Err != nil:
 		r.wrong = reason(e.Err)
 	case path.IsAbs(e.Target):
