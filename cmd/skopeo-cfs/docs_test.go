@@ -65,9 +65,14 @@ func TestTheCommandsInTheDocumentation(t *testing.T) {
 		}
 		t.Run(nameOfPage(page), func(t *testing.T) {
 			t.Parallel()
-			for i, got := range host.run(t, steps) {
-				t.Logf("# %s\n%s", steps[i].command, got.output)
+			all := host.run(t, steps)
+			for i, got := range all {
 				steps[i].check(t, page, got)
+			}
+			for i, got := range all {
+				if t.Failed() { // what went before often says why
+					t.Logf("# %s\n%s", steps[i].command, got.output)
+				}
 			}
 		})
 	}

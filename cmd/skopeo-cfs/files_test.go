@@ -182,7 +182,7 @@ func TestFilesThatAreNotThere(t *testing.T) {
 	runCommand(t, "files", name, "x").assertFailure(t, "lookup x: no such file")
 	runCommand(t, "files", name, "loop").assertFailure(t, "too many levels of symbolic links")
 	runCommand(t, "cat", name, "/f/x").assertFailure(t, "not a directory")
-	runCommand(t, "cat", name, "/").assertFailure(t, `"/" is no regular file but a directory`)
+	runCommand(t, "cat", name, "/").assertFailure(t, `"/" is not a regular file but a directory`)
 	for _, other := range []string{"docker://x", "oci:x", "containers-storage:x", "dir:/x"} {
 		runCommand(t, "files", other).assertFailure(t, "only images of composefs repositories can be looked into")
 	}

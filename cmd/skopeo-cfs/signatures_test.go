@@ -172,7 +172,7 @@ func TestSignaturesTravel(t *testing.T) {
 
 		got = runCommand(t, append([]string{"copy", from, "oci:" + filepath.Join(t.TempDir(), "layout")}, origin...)...)
 		require.Zero(t, got.code, got.stderr)
-		assert.Contains(t, got.stderr, "Not copied: 1 signature, since manifest "+s.Digest.String())
+		assert.Contains(t, got.stderr, "Not copied: 1 signature, because manifest "+s.Digest.String())
 	}
 }
 
