@@ -128,11 +128,11 @@ func (c *checker) readManifest(ctx context.Context, im *image, docs *documents) 
 func parseManifest(raw []byte) (*imgspecv1.Manifest, error) {
 	var m imgspecv1.Manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("it is no manifest: %w", err)
+		return nil, fmt.Errorf("it is not a manifest: %w", err)
 	}
 	for _, d := range append([]imgspecv1.Descriptor{m.Config}, m.Layers...) {
 		if err := d.Digest.Validate(); err != nil {
-			return nil, fmt.Errorf("it is no manifest of an image: digest %.200q: %w", d.Digest, err)
+			return nil, fmt.Errorf("it is not a manifest of an image: digest %.200q: %w", d.Digest, err)
 		}
 	}
 	return &m, nil
@@ -203,7 +203,7 @@ func (c *checker) readConfig(ctx context.Context, im *image, at fsverity.Digest,
 		return nil
 	}
 	if err != nil {
-		c.found(Damage{Kind: Config, Path: streamPath(configPrefix, im.config), Digest: im.config, Detail: fmt.Sprintf("it is no config of an image: %v", err), part: partConfig}, im)
+		c.found(Damage{Kind: Config, Path: streamPath(configPrefix, im.config), Digest: im.config, Detail: fmt.Sprintf("it is not a config of an image: %v", err), part: partConfig}, im)
 		return nil
 	}
 	docs.diffIDs, docs.hasDiffIDs = config.RootFS.DiffIDs, true

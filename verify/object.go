@@ -61,7 +61,7 @@ func (c *checker) unreadable(o object, err error) {
 	case errors.Is(err, composefsrepo.ErrMissingObject):
 		kind, detail = ObjectMissing, "it is not there"
 	case errors.Is(err, composefsrepo.ErrNotRegular):
-		kind, detail = ObjectType, "it is no regular file"
+		kind, detail = ObjectType, "it is not a regular file"
 	}
 	c.foundObject(o.digest, Damage{Kind: kind, Detail: detail})
 }

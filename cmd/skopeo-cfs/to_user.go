@@ -202,7 +202,7 @@ func (o *copyOptions) sendToUser(ctx context.Context, src types.ImageReference, 
 	defer opened.Close()
 	composefs, ok := opened.(*source.Source)
 	if !ok {
-		return "", errors.New("it is no image of a repository")
+		return "", errors.New("it is not an image of a repository")
 	}
 	image := composefs.Image()
 	if err := attached.Signed(ctx, policy, opened.Reference(), image.Manifest, s.found, o.global.tmpDir); err != nil {

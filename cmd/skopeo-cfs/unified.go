@@ -78,7 +78,7 @@ func findUnified(sysroot string) (string, error) {
 			return "", fmt.Errorf("%w: %w", errUnifiedLayout, err)
 		}
 		if !info.IsDir() {
-			return "", fmt.Errorf("%w: %s is no directory", errUnifiedLayout, dir)
+			return "", fmt.Errorf("%w: %s is not a directory", errUnifiedLayout, dir)
 		}
 	}
 	return store, nil
@@ -152,7 +152,7 @@ func unifiedName(ctx context.Context, ref types.ImageReference, deployment *boot
 	defer opened.Close()
 	src, ok := opened.(*source.Source)
 	if !ok {
-		return "", fmt.Errorf("%s: it is no image of a repository", transports.ImageName(ref))
+		return "", fmt.Errorf("%s: it is not an image of a repository", transports.ImageName(ref))
 	}
 	id := src.Image().ConfigDescriptor.Digest
 	recovered := store + recoveredName + ":" + id.Encoded()[:12]

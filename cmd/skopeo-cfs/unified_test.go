@@ -138,15 +138,15 @@ func TestUnifiedStorageIsRecognised(t *testing.T) {
 		"no ostree":         {func(t testing.TB, h *bootchost.Host) { require.NoError(t, os.RemoveAll(h.Sysroot+"/ostree")) }, "no such file"},
 		"no storage":        {func(t testing.TB, h *bootchost.Host) { require.NoError(t, os.RemoveAll(h.Repository+"/bootc/storage")) }, "bootc makes it"},
 		"another link":      {relink("ostree/bootc", "/etc"), `leads to "/etc"`},
-		"storage is a link": {relink("composefs/bootc/storage", "/etc"), "is no directory"},
-		"overlay is a link": {relink("composefs/bootc/storage/overlay", "/etc"), "is no directory"},
+		"storage is a link": {relink("composefs/bootc/storage", "/etc"), "is not a directory"},
+		"overlay is a link": {relink("composefs/bootc/storage/overlay", "/etc"), "is not a directory"},
 		"another driver": {func(t testing.TB, h *bootchost.Host) {
 			require.NoError(t, os.RemoveAll(h.Repository+"/bootc/storage/overlay-images"))
 		}, "no such file"},
 		"composefs is a link": {func(t testing.TB, h *bootchost.Host) {
 			require.NoError(t, os.Rename(h.Repository, h.Root+"/elsewhere"))
 			require.NoError(t, os.Symlink(h.Root+"/elsewhere", h.Repository))
-		}, "is no directory"},
+		}, "is not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := bootchost.New(t, "sha512", bootchost.Deployment{Layout: "hello"})

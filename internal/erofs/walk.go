@@ -40,7 +40,7 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	if !root.is(modeDirectory) {
-		return invalid("its root is no directory")
+		return invalid("its root is not a directory")
 	}
 	w.isNew(w.root)
 	if err := w.inodeXattrs(root); err != nil {
