@@ -205,31 +205,34 @@ func TestCopyToStorageOfUser(t *testing.T) {
 	runCommand(t, "copy-to-storage", "--to-user", u.name(), "--target", "oci:x").assertFailure(t, "must be in containers-storage:")
 }
 
-// What a user puts in the way of root is in the user's way alone.
+// What a user puts in the way of root is in the user's way alone. Of a configuration that
+// can't be read containers/storage warns, and takes its defaults.
 func TestCopyToUserWithAHostileStore(t *testing.T) {
-	u := newRecipient(t)
 	repo := fixtures.Unpack(t, "sha512")
 	keepFromOthers(t, repo)
-	roots := t.TempDir()
-	searchable(t, roots)
-	for name, prepare := range map[string]func(){
-		"a configuration that names a directory of root's": func() {
+	for name, hostile := range map[string]struct {
+		prepare func(u ordinary, roots string)
+		code    int
+	}{
+		"a configuration that names a directory of root's": {func(u ordinary, roots string) {
 			u.configure(t, "storage.conf", fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", roots+"/store", roots+"/run"))
-		},
-		"a symlink to it": func() {
+		}, 1},
+		"a symlink to it": {func(u ordinary, roots string) {
 			require.NoError(t, os.RemoveAll(filepath.Join(u.Home, ".config")))
 			at := filepath.Join(u.Home, ".local/share/containers/storage")
 			require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o755))
 			require.NoError(t, os.Symlink(roots, at))
-		},
-		"a configuration that is none": func() { u.configure(t, "storage.conf", "\x1b[2J[") },
+		}, 1},
+		"a configuration that is none": {func(u ordinary, _ string) { u.configure(t, "storage.conf", "\x1b[2J[") }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			prepare()
+			u, roots := newRecipient(t), t.TempDir()
+			searchable(t, roots)
+			hostile.prepare(u, roots)
 			got := runCommand(t, "copy", "--insecure-policy", "--to-user", u.name(), "composefs:["+repo+"]hello", "containers-storage:localhost/x")
-			assert.Equal(t, 1, got.code)
+			assert.Equal(t, hostile.code, got.code, got.stderr)
 			assert.NotEmpty(t, got.stderr)
-			assert.False(t, bytes.ContainsRune([]byte(got.stderr), '\x1b'))
+			assert.False(t, strings.ContainsRune(got.stdout+got.stderr, '\x1b'))
 			assert.Empty(t, namesIn(t, roots))
 		})
 	}
