@@ -22,5 +22,5 @@ func (b *budget) take(bytes int) error {
 	return nil
 }
 
-// total returns how many bytes were taken.
-func (b *budget) total() int { return int(b.taken.Load()) }
+// giveBack gives back what was taken for what is not held after all.
+func (b *budget) giveBack(bytes int) { b.taken.Add(-int64(bytes)) }

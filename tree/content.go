@@ -97,7 +97,7 @@ func (l *layer) readContent(number int, e *Entry) (content, error) {
 	}
 	if int64(len(reading.inline)) == e.Size {
 		c.place, c.inline = inline, reading.inline
-		return c, l.budget.take(len(c.inline))
+		return c, l.take(len(c.inline))
 	}
 	c.place, c.digest = reading.key()
 	return c, nil

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
-	"strings"
 
 	"github.com/skopeo-cfs/skopeo-cfs/internal/ustar"
 )
@@ -67,7 +66,7 @@ func (h *headers) entry() *Entry {
 // take sets how much content an entry has, which follows, and what comes after it.
 func (h *headers) take(e *Entry) {
 	e.left, h.padding = 0, 0
-	if !e.Sparse && hasContent(e.Typeflag) {
+	if !e.Sparse && !ustar.IsHeaderOnly(e.Typeflag) {
 		e.left, h.padding = e.Size, ustar.Padding(e.Size)
 	}
 }
@@ -106,28 +105,10 @@ func (h *headers) nextSlow() (*Entry, error) {
 	if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 		return nil, err
 	}
-	e := &Entry{Header: header, stream: h.stream, tar: h.slow, Sparse: isSparse(header)}
+	e := &Entry{Header: header, stream: h.stream, tar: h.slow, Sparse: ustar.IsSparse(header)}
 	h.take(e)
 	// Of all but these, the content and what follows is passed over here.
 	h.pending = e.Sparse || e.Typeflag == tar.TypeXGlobalHeader
 	h.stream.taken = e.left + h.padding
 	return e, nil
-}
-
-func isSparse(h *tar.Header) bool {
-	sparse := h.Typeflag == tar.TypeGNUSparse
-	for key := range h.PAXRecords {
-		sparse = sparse || strings.HasPrefix(key, "GNU.sparse.")
-	}
-	return sparse
-}
-
-// hasContent tells whether there is content after the header of an entry of some
-// type. That of a global header is in the header already.
-func hasContent(typeflag byte) bool {
-	switch typeflag {
-	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
-		return false
-	}
-	return true
 }

@@ -44,7 +44,7 @@ type stream struct {
 	ended bool   // there are no more chunks
 
 	assume bool  // see scanMode
-	total  int64 // bytes of all chunks till now, if so
+	total  int64 // bytes of all chunks till now
 
 	// Objects have the sizes that they are to have together, or not, where that was
 	// looked at.

@@ -22,6 +22,7 @@ type layer struct {
 	image  *composefsrepo.Image
 	number int
 	budget *budget
+	taken  int // of the budget, in bytes
 	root   *Node
 	dirs   []dirTime
 }
@@ -35,16 +36,24 @@ type dirTime struct {
 // unpackLayer reads a layer. An importer makes each content one object, or none; so the
 // objects are not asked for their sizes, unless that makes no sense.
 func unpackLayer(ctx context.Context, image *composefsrepo.Image, n int, b *budget) (*Node, error) {
-	var assumed budget
-	root, err := unpackLayerAs(ctx, scanMode{assume: true, reuse: true}, image, n, &assumed)
-	if err == nil {
-		return root, b.take(assumed.total())
+	l := &layer{image: image, number: n, budget: b}
+	root, err := l.unpack(ctx, scanMode{assume: true, reuse: true})
+	if err == nil || ctx.Err() != nil {
+		return root, err
 	}
-	return unpackLayerAs(ctx, scanMode{reuse: true}, image, n, b)
+	b.giveBack(l.taken)
+	l = &layer{image: image, number: n, budget: b}
+	return l.unpack(ctx, scanMode{reuse: true})
 }
 
-func unpackLayerAs(ctx context.Context, mode scanMode, image *composefsrepo.Image, n int, b *budget) (*Node, error) {
-	l := &layer{image: image, number: n, budget: b}
+// take takes so many bytes of the budget.
+func (l *layer) take(bytes int) error {
+	l.taken += bytes
+	return l.budget.take(bytes)
+}
+
+func (l *layer) unpack(ctx context.Context, mode scanMode) (*Node, error) {
+	image, n := l.image, l.number
 	l.root = l.newDir(0)
 	err := scanned(image, n, scanLayer(ctx, image, n, mode, func(number int, e *Entry) error {
 		if err := l.entry(number, e); err != nil {
@@ -166,7 +175,7 @@ func (l *layer) add(w *walk, n *Node) error {
 	}
 	in.dir.byName[strings.Clone(w.name)] = n
 	w.node = n
-	return l.budget.take(nodeSize + len(w.name) + len(n.Target))
+	return l.take(nodeSize + len(w.name) + len(n.Target))
 }
 
 // rootEntry sets what the root directory has. Versions of containers-storage differ
@@ -359,7 +368,7 @@ func (l *layer) setXattr(n *Node, name, value string) error {
 				n.Xattrs = map[string]string{}
 			}
 			n.Xattrs[strings.Clone(name)] = strings.Clone(value)
-			return l.budget.take(len(name) + len(value) + nodeSize)
+			return l.take(len(name) + len(value) + nodeSize)
 		}
 	}
 	return nil
