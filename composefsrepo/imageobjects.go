@@ -76,16 +76,10 @@ func (i *Image) SizesAddUp(ctx context.Context, n int) (bool, error) {
 		return false, err
 	}
 	defer chunks.Close()
-	for left := chunks.stream.Size(); ; {
-		chunk, err := chunks.Next()
-		if errors.Is(err, io.EOF) {
-			return left == 0, nil
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
+	left := chunks.Size()
+	for chunk, err := range chunks.all(ctx) {
 		if err != nil {
-			return false, inLayer(i.Layers[n], err)
+			return false, err
 		}
 		size := int64(len(chunk.Inline))
 		if !chunk.Object.IsZero() {
@@ -97,4 +91,5 @@ func (i *Image) SizesAddUp(ctx context.Context, n int) (bool, error) {
 			return false, nil
 		}
 	}
+	return left == 0, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 
@@ -251,6 +252,29 @@ func inLayer(l Layer, err error) error {
 	return fmt.Errorf("layer %s: stream %s: %w", l.Digest(), l.Verity, err)
 }
 
+// all returns the chunks, or an error that names the layer and ends them. ctx is asked
+// before each.
+func (c *LayerChunks) all(ctx context.Context) iter.Seq2[splitstream.Chunk, error] {
+	return func(yield func(splitstream.Chunk, error) bool) {
+		for {
+			chunk, err := c.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(splitstream.Chunk{}, inLayer(c.layer, err))
+				return
+			}
+			if !yield(chunk, nil) {
+				return
+			}
+		}
+	}
+}
+
 // CheckObjects returns an error that wraps ErrMissingObject, and names the
 // object, where one is not there that the i-th layer is made of. Contents are
 // not looked at.
@@ -260,19 +284,13 @@ func (i *Image) CheckObjects(ctx context.Context, n int) error {
 		return err
 	}
 	defer chunks.Close()
-	for {
-		chunk, err := chunks.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err == nil && !chunk.Object.IsZero() && !i.repo.hasObject(chunk.Object) {
-			err = fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject)
-		}
+	for chunk, err := range chunks.all(ctx) {
 		if err != nil {
-			return inLayer(i.Layers[n], err)
+			return err
+		}
+		if !chunk.Object.IsZero() && !i.repo.hasObject(chunk.Object) {
+			return inLayer(i.Layers[n], fmt.Errorf("object %s: %w", chunk.Object, ErrMissingObject))
 		}
 	}
+	return nil
 }

@@ -2,9 +2,7 @@ package composefsrepo
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/opencontainers/go-digest"
@@ -88,19 +86,13 @@ func (i *Image) LayerObjects(ctx context.Context, n int) (map[fsverity.Digest]st
 		return nil, err
 	}
 	objects := map[fsverity.Digest]struct{}{}
-	for {
-		chunk, err := chunks.Next()
-		if errors.Is(err, io.EOF) {
-			return objects, nil
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
+	for chunk, err := range chunks.all(ctx) {
 		if err != nil {
-			return nil, inLayer(i.Layers[n], err)
+			return nil, err
 		}
 		if !chunk.Object.IsZero() {
 			objects[chunk.Object] = struct{}{}
 		}
 	}
+	return objects, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/tarend"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/ustar"
 )
 
 const (
@@ -54,7 +55,7 @@ func rewriteEntry(out *tar.Writer, header *tar.Header, content io.Reader, buffer
 	if err := out.WriteHeader(h); err != nil {
 		return err
 	}
-	if isHeaderOnly(h.Typeflag) {
+	if ustar.IsHeaderOnly(h.Typeflag) {
 		return nil
 	}
 	_, err = io.CopyBuffer(out, content, buffer)
@@ -70,7 +71,7 @@ func newHeader(header *tar.Header) (*tar.Header, error) {
 	if h.Format != tar.FormatGNU {
 		h.Format = tar.FormatPAX
 	}
-	if isSparse(header) && h.Size > maxSparse {
+	if ustar.IsSparse(header) && h.Size > maxSparse {
 		return nil, fmt.Errorf("%w: %d bytes", errSparse, h.Size)
 	}
 	if h.Typeflag == tar.TypeGNUSparse {
@@ -80,31 +81,8 @@ func newHeader(header *tar.Header) (*tar.Header, error) {
 	case tar.TypeReg, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		h.Name = strings.TrimRight(h.Name, "/") // as extraction does, and writers of tars must
 	}
-	if isHeaderOnly(h.Typeflag) {
+	if ustar.IsHeaderOnly(h.Typeflag) {
 		h.Size = 0
 	}
 	return &h, nil
-}
-
-// isSparse tells whether the tar has less of a file than the file.
-func isSparse(h *tar.Header) bool {
-	if h.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
-}
-
-// isHeaderOnly tells whether entries of a type have no content, whatever their
-// headers say.
-func isHeaderOnly(typeflag byte) bool {
-	switch typeflag {
-	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
-		return true
-	}
-	return false
 }

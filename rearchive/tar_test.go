@@ -19,6 +19,7 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/internal/damaged"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/fixtures"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/ustar"
 )
 
 // entry is what an entry of a tar says, however the tar says it.
@@ -260,7 +261,7 @@ func FuzzRewrite(f *testing.F) {
 func comparable(all []entry) string {
 	var text strings.Builder
 	for _, e := range all {
-		if isHeaderOnly(e.Typeflag) {
+		if ustar.IsHeaderOnly(e.Typeflag) {
 			e.Size = 0
 		}
 		fmt.Fprintf(&text, "%q %+q %+q %d %o %d %d %q %q %s %s %s %d %d %q %s\n", e.Typeflag, strings.TrimRight(e.Name, "/"), e.Linkname, e.Size, e.Mode,

@@ -14,10 +14,11 @@ import (
 	"strings"
 
 	"github.com/containers/image/v5/copy"
-	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 )
 
 // arrival is the way of an image to a destination that is a file or a directory.
@@ -108,9 +109,7 @@ func (a *arrival) settle(ctx context.Context, options *copy.Options) error {
 	if a.final.Transport().Name() == "oci" {
 		a.sibling.shareBlobs(a.path)
 	}
-	policy, err := signature.NewPolicyContext(&signature.Policy{
-		Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()}, // it is our own
-	})
+	policy, err := sources.AcceptAll() // it is our own
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -15,7 +14,6 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	"github.com/skopeo-cfs/skopeo-cfs/diff"
@@ -135,7 +133,7 @@ func (o *diffOptions) print(result *diff.Result, stdout io.Writer) error {
 	case o.asJSON, o.format == "json":
 		return printJSON(result, printableJSON{stdout})
 	case o.format != "":
-		if file, ok := stdout.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		if isTerminal(stdout) {
 			result = result.Printable()
 		}
 		return printFormat(o.format, []*diff.Result{result}, stdout)
@@ -162,16 +160,14 @@ func (o *diffOptions) open(ctx context.Context, args []string) (images []openedI
 		return nil, err
 	}
 	for i, ref := range refs {
-		src, err := ref.NewImageSource(ctx, o.global.systemContext())
+		src, err := openComposefs(ctx, ref, o.global.systemContext())
+		if errors.Is(err, errNotComposefs) {
+			err = fmt.Errorf("%s: %w", names[i], err)
+		}
 		if err != nil {
 			return images, err
 		}
-		composefs, ok := src.(*source.Source)
-		if !ok {
-			src.Close()
-			return images, fmt.Errorf("%s: not an image of a composefs repository", names[i])
-		}
-		images = append(images, openedImage{names[i], composefs})
+		images = append(images, openedImage{names[i], src})
 	}
 	return images, nil
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
-	imagestorage "github.com/containers/image/v5/storage"
 	"github.com/containers/image/v5/types"
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/homedir"
@@ -193,12 +192,11 @@ func identifyImage(ctx context.Context, ref types.ImageReference, image *compose
 // storeRoot returns the root of the store that a reference is in, "" if it is not
 // in containers-storage.
 func storeRoot(ref types.ImageReference) string {
-	if t, ok := ref.Transport().(imagestorage.StoreTransport); ok {
-		if store := t.GetStoreIfSet(); store != nil {
-			return store.GraphRoot()
-		}
+	store, err := storeOf(ref)
+	if err != nil {
+		return ""
 	}
-	return ""
+	return store.GraphRoot()
 }
 
 // repositoryPath returns the path of the repository that a resolved reference names.

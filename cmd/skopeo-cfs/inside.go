@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/containers/image/v5/transports"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
@@ -96,10 +94,4 @@ func noReader(err error) error {
 		return errNoReader
 	}
 	return err
-}
-
-// isTerminal tells whether an output is a terminal.
-func isTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -14,8 +14,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
-
-	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // The progress of copies as JSON lines, in the format that bootc has for its
@@ -195,16 +193,12 @@ func expectedBlobs(ctx context.Context, src types.ImageReference, sys *types.Sys
 	if src.Transport().Name() != "composefs" {
 		return nil
 	}
-	opened, err := src.NewImageSource(ctx, sys)
+	opened, err := openComposefs(ctx, src, sys)
 	if err != nil {
 		return nil // the copy will say so
 	}
 	defer opened.Close()
-	composefs, ok := opened.(*source.Source)
-	if !ok {
-		return nil
-	}
-	image := composefs.Image()
+	image := opened.Image()
 	var expected []expectedBlob
 	known := map[digest.Digest]bool{}
 	for _, l := range image.Layers {

@@ -10,6 +10,8 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 )
 
 // errTimeout is the cause of the end that --command-timeout puts to a command.
@@ -105,9 +107,7 @@ func (o *globalOptions) systemContext() *types.SystemContext {
 // destroys it.
 func (o *globalOptions) policyContext() (*signature.PolicyContext, error) {
 	if o.insecurePolicy {
-		return signature.NewPolicyContext(&signature.Policy{
-			Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()},
-		})
+		return sources.AcceptAll()
 	}
 	policy, err := signature.DefaultPolicy(&types.SystemContext{SignaturePolicyPath: o.policyPath})
 	if err != nil {

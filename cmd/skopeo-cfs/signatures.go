@@ -17,6 +17,7 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/attached"
 	"github.com/skopeo-cfs/skopeo-cfs/identity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/await"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
@@ -98,9 +99,7 @@ func (o *copyOptions) judge(ctx context.Context, policy *signature.PolicyContext
 	if err := attached.Signed(ctx, policy, opened.Reference(), i.found.Image.Manifest, s.found, o.global.tmpDir); err != nil {
 		return nil, err
 	}
-	return signature.NewPolicyContext(&signature.Policy{
-		Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()},
-	})
+	return sources.AcceptAll()
 }
 
 // send brings the signatures, and what else is attached, to where the image was copied
@@ -134,13 +133,13 @@ func (o *copyOptions) sendToStore(ctx context.Context, i *identified, s signatur
 	if len(s.found) == 0 {
 		return nil
 	}
-	t, ok := dest.Transport().(imagestorage.StoreTransport)
-	if !ok || t.GetStoreIfSet() == nil {
-		o.staysBehind(s, "the store is not known")
+	store, err := storeOf(dest)
+	if err != nil {
+		o.staysBehind(s, err.Error())
 		return nil
 	}
 	return await.Do(ctx, func() error {
-		added, err := attached.ToStore(t.GetStoreIfSet(), i.found.Image.ConfigDescriptor.Digest.Encoded(), i.found.Digest(), s.found)
+		added, err := attached.ToStore(store, i.found.Image.ConfigDescriptor.Digest.Encoded(), i.found.Digest(), s.found)
 		if err == nil && added > 0 && !o.quiet {
 			fmt.Fprintf(os.Stderr, "Copied: %s\n", count(added, "signature"))
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -240,7 +239,7 @@ func (b *batch) openBlob(l types.BlobInfo) (io.ReadCloser, int64, error) {
 
 // GetBlob returns a blob, the compressed layers from the layout.
 func (s *batchSource) GetBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
-	for at := range maps.Values(s.batch.compressed) {
+	for _, at := range s.batch.compressed {
 		if at.Digest == info.Digest {
 			return s.batch.openBlob(at)
 		}

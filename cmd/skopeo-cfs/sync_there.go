@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,8 +19,8 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/identity"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/await"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/beneath"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/registries"
-	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // skip returns the manifest at the destination of the image that src refers to, if the
@@ -51,15 +49,14 @@ func (b *batch) skip(ctx context.Context, dest, src types.ImageReference) ([]byt
 // find returns the manifest at the destination of the image that src refers to, nil if
 // a copy has to be made.
 func (b *batch) find(ctx context.Context, dest, src types.ImageReference) ([]byte, error) {
-	opened, err := src.NewImageSource(ctx, b.p.options.SourceCtx)
+	from, err := openComposefs(ctx, src, b.p.options.SourceCtx)
+	if errors.Is(err, errNotComposefs) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer opened.Close()
-	from, ok := opened.(*source.Source)
-	if !ok {
-		return nil, nil
-	}
+	defer from.Close()
 	b.layers = nil
 	for _, l := range from.Image().Layers {
 		b.layers = append(b.layers, types.BlobInfo{Digest: l.Digest(), Size: l.Size})
@@ -168,16 +165,16 @@ func (b *batch) blobPath(transport, dir string, d digest.Digest) (string, error)
 
 // hasLayers returns an error unless containers-storage has all layers of an image.
 func hasLayers(ref types.ImageReference) error {
-	t, ok := ref.Transport().(imagestorage.StoreTransport)
-	if !ok || t.GetStoreIfSet() == nil {
-		return errors.New("the store is not known")
+	store, err := storeOf(ref)
+	if err != nil {
+		return err
 	}
 	_, image, err := imagestorage.ResolveReference(ref)
 	if err != nil {
 		return err
 	}
 	for id := image.TopLayer; id != ""; {
-		layer, err := t.GetStoreIfSet().Layer(id)
+		layer, err := store.Layer(id)
 		if err != nil {
 			return err
 		}
@@ -219,10 +216,5 @@ func manifestInRegistry(ctx context.Context, named reference.Named, sys *types.S
 		return nil, err
 	}
 	defer content.Close()
-	var raw bytes.Buffer
-	n, err := io.Copy(&raw, io.LimitReader(content, identity.MaxManifest+1))
-	if err == nil && n > identity.MaxManifest {
-		err = identity.ErrTooLarge
-	}
-	return raw.Bytes(), err
+	return beneath.ReadAll(content, identity.MaxManifest)
 }

@@ -8,11 +8,16 @@ import (
 	"golang.org/x/term"
 )
 
+// isTerminal tells whether an output is a terminal.
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // showsBars tells whether what is written to out shows on a terminal that can move its
 // cursor, as bars need it.
 func showsBars(out io.Writer) bool {
-	file, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
+	return isTerminal(out) && os.Getenv("TERM") != "dumb"
 }
 
 // linesUnlessTerminal returns a writer to out that no library takes for a terminal,

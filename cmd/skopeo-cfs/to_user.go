@@ -29,7 +29,6 @@ import (
 	"github.com/skopeo-cfs/skopeo-cfs/attached"
 	"github.com/skopeo-cfs/skopeo-cfs/composefsrepo"
 	"github.com/skopeo-cfs/skopeo-cfs/internal/lending"
-	"github.com/skopeo-cfs/skopeo-cfs/source"
 )
 
 // The image is read here, as root, and written by a process of the user: this program,
@@ -195,16 +194,12 @@ func (o *copyOptions) sendToUser(ctx context.Context, src types.ImageReference, 
 	if err != nil {
 		return "", err
 	}
-	opened, err := i.ref.NewImageSource(ctx, sys)
+	opened, err := openComposefs(ctx, i.ref, sys)
 	if err != nil {
 		return "", err
 	}
 	defer opened.Close()
-	composefs, ok := opened.(*source.Source)
-	if !ok {
-		return "", errors.New("it is not an image of a repository")
-	}
-	image := composefs.Image()
+	image := opened.Image()
 	if err := attached.Signed(ctx, policy, opened.Reference(), image.Manifest, s.found, o.global.tmpDir); err != nil {
 		return "", err
 	}

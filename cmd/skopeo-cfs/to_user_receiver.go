@@ -11,7 +11,6 @@ import (
 	"os"
 
 	"github.com/containers/image/v5/copy"
-	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
 	"github.com/containers/storage/pkg/reexec"
 	"github.com/opencontainers/go-digest"
@@ -116,9 +115,7 @@ func (p *parcel) copy(ctx context.Context, borrower *lending.Borrower) (digest.D
 		return "", err
 	}
 	// Root's policy has been asked.
-	policy, err := signature.NewPolicyContext(&signature.Policy{
-		Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()},
-	})
+	policy, err := sources.AcceptAll()
 	if err != nil {
 		return "", err
 	}

@@ -26,7 +26,6 @@ import (
 
 	"github.com/skopeo-cfs/skopeo-cfs/bootc"
 	composefs "github.com/skopeo-cfs/skopeo-cfs/reference"
-	"github.com/skopeo-cfs/skopeo-cfs/source"
 	"github.com/skopeo-cfs/skopeo-cfs/transport"
 )
 
@@ -145,15 +144,11 @@ func unifiedRun(host *bootc.Host) (dir string, remove func() error, err error) {
 // unifiedName returns the name that the deployment's image gets in a store: that of its
 // origin, unless that is another image's there, or none that a store can have.
 func unifiedName(ctx context.Context, ref types.ImageReference, deployment *bootc.Deployment, store string) (string, error) {
-	opened, err := ref.NewImageSource(ctx, nil)
+	src, err := openComposefs(ctx, ref, nil)
 	if err != nil {
 		return "", err
 	}
-	defer opened.Close()
-	src, ok := opened.(*source.Source)
-	if !ok {
-		return "", fmt.Errorf("%s: it is not an image of a repository", transports.ImageName(ref))
-	}
+	defer src.Close()
 	id := src.Image().ConfigDescriptor.Digest
 	recovered := store + recoveredName + ":" + id.Encoded()[:12]
 	if deployment.Image.Transport != "docker" && deployment.Image.Transport != imagestorage.Transport.Name() {
@@ -184,11 +179,11 @@ func unifiedName(ctx context.Context, ref types.ImageReference, deployment *boot
 // isAnothers tells whether a name in the store of a reference is that of another image
 // than the one with an ID.
 func isAnothers(dest types.ImageReference, name string, id digest.Digest) (bool, error) {
-	t, ok := dest.Transport().(imagestorage.StoreTransport)
-	if !ok || t.GetStoreIfSet() == nil {
-		return false, errors.New("the store is not known")
+	store, err := storeOf(dest)
+	if err != nil {
+		return false, err
 	}
-	found, err := t.GetStoreIfSet().Lookup(name)
+	found, err := store.Lookup(name)
 	if errors.Is(err, storage.ErrLayerUnknown) {
 		return false, nil
 	}

@@ -18,6 +18,7 @@ import (
 	imgspecv1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skopeo-cfs/skopeo-cfs/internal/blobannotations"
+	"github.com/skopeo-cfs/skopeo-cfs/internal/sources"
 )
 
 // ErrUnsupported: an option of the copy can't be served together with annotations
@@ -126,9 +127,7 @@ func split(dest types.ImageReference, options *copy.Options) (unsigned, sign *co
 // signCopy copies what was stored at dest to where it is, with the signatures that
 // the options ask for. It must be that still.
 func signCopy(ctx context.Context, dest types.ImageReference, stored []byte, options *copy.Options) error {
-	policy, err := signature.NewPolicyContext(&signature.Policy{
-		Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()}, // it is what was copied, or refused
-	})
+	policy, err := sources.AcceptAll() // it is what was copied, or refused
 	if err != nil {
 		return err
 	}

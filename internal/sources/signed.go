@@ -24,6 +24,14 @@ func HasSigstore(signatures [][]byte) bool {
 	return slices.ContainsFunc(signatures, func(s []byte) bool { return bytes.HasPrefix(s, []byte(SigstoreHeader)) })
 }
 
+// AcceptAll returns a policy that accepts every image, for one that has been judged. The
+// caller destroys it.
+func AcceptAll() (*signature.PolicyContext, error) {
+	return signature.NewPolicyContext(&signature.Policy{
+		Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()},
+	})
+}
+
 // Allowed asks a policy for an image with a manifest and signatures that were found,
 // and with the reference that policies are applied to. It returns nil if the policy
 // allows the image, and otherwise why not.

@@ -1,11 +1,13 @@
-// Package ustar reads the headers of a tar that need nothing but their own block, as
-// archive/tar reads them and several times as fast. All others are archive/tar's.
+// Package ustar knows the headers of tars: it reads those that need nothing but their own
+// block, as archive/tar reads them and several times as fast, and tells of any what is not
+// in archive/tar's interface.
 package ustar
 
 import (
 	"archive/tar"
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"time"
 )
 
@@ -14,6 +16,29 @@ const BlockSize = 512
 
 // Padding returns how many bytes follow a content of size bytes, up to the next block.
 func Padding(size int64) int64 { return -size & (BlockSize - 1) }
+
+// IsSparse tells whether a tar has less of an entry's file than the file.
+func IsSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// IsHeaderOnly tells whether entries of a type have no content, whatever their headers
+// say. That of a global header archive/tar has read with the header.
+func IsHeaderOnly(typeflag byte) bool {
+	switch typeflag {
+	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
+		return true
+	}
+	return false
+}
 
 // Reader reads headers. The zero Reader is ready to use, by one goroutine.
 type Reader struct {
